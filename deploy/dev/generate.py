@@ -47,21 +47,23 @@ def _contents(package: Path) -> dict[Path, str]:
 def main(arguments: list[str]) -> int:
     """Exit code 1 if `--check` finds a difference."""
     lint()
-    if arguments != ["--check"]:
-        committed = ROOT / PACKAGE
-        stale = set(_contents(committed)) - set(generate(ROOT)) if committed.is_dir() else set()
-        with tempfile.TemporaryDirectory() as scratch:
-            stale = set(_contents(committed)) - set(generate(Path(scratch)))
-        for name in stale:
-            (committed / name).unlink()
-        return 0
     with tempfile.TemporaryDirectory() as scratch:
         fresh = generate(Path(scratch))
-    committed_files = _contents(ROOT / PACKAGE)
-    different = sorted(name for name in fresh.keys() | committed_files.keys() if fresh.get(name) != committed_files.get(name))
+    kept = _contents(ROOT / PACKAGE)
+    different = sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
+    if arguments == ["--check"]:
+        for name in different:
+            print(f"{PACKAGE / name}: differs from what proto/ says; run `make gen` and commit it", file=sys.stderr)
+        return 1 if different else 0
+    (ROOT / PACKAGE).mkdir(exist_ok=True)
     for name in different:
-        print(f"{PACKAGE / name}: differs from what proto/ says; run `make gen` and commit it", file=sys.stderr)
-    return 1 if different else 0
+        path = ROOT / PACKAGE / name
+        if name in fresh:
+            path.write_text(fresh[name])
+        else:
+            path.unlink()
+        print(f"{PACKAGE / name}: {'written' if name in fresh else 'removed'}")
+    return 0
 
 
 if __name__ == "__main__":
