@@ -1,0 +1,40 @@
+"""Translation between the kernel's types and the generated protobuf types of `poolproof.v1`.
+
+Generated types stop here. What comes from outside is checked on the way in: a zero enum value, a missing field or a
+number out of range raises `WireError`, which names the field, the value and the remedy. What goes out comes from the
+kernel's own types and is only translated.
+"""
+
+from poolproof.wire.checks import WireError
+from poolproof.wire.evidence import (
+    MAX_FAULT_DETAIL,
+    MAX_PAYLOAD_BYTES,
+    MAX_REPLIES,
+    clock_from_wire,
+    clock_to_wire,
+    exchange_from_wire,
+    exchange_to_wire,
+    job_from_wire,
+    job_to_wire,
+    report_from_wire,
+    report_to_wire,
+    target_from_wire,
+    target_to_wire,
+)
+
+__all__ = [
+    "MAX_FAULT_DETAIL",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_REPLIES",
+    "WireError",
+    "clock_from_wire",
+    "clock_to_wire",
+    "exchange_from_wire",
+    "exchange_to_wire",
+    "job_from_wire",
+    "job_to_wire",
+    "report_from_wire",
+    "report_to_wire",
+    "target_from_wire",
+    "target_to_wire",
+]
