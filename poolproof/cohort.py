@@ -1,0 +1,152 @@
+"""Who looks, and as what: candidates for the baseline, and roles drawn from those that got an answer.
+
+Roles come from a keyed hash over the verification and the attempt, so that neither the applicant nor a probe can foresee
+them, and everybody with the key can check them afterwards. They are drawn after the baseline: a vantage that the
+target never answered cannot show that it has been blocked.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poolproof.challenge import Challenge, Method, Path, Row, expectation, within_reach
+from poolproof.exchange import ExchangeKind
+from poolproof.fleet import Perspective, Role, Vantage
+from poolproof.ids import VantageId
+from poolproof.policy import Policy
+from poolproof.target import Family, Target
+from poolproof.variant import Variant
+
+_DRAWS = 64
+"""Seeded orders that are tried until one spans enough registries and failure domains; the best is taken otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A vantage that takes part in the baseline; its role is not yet drawn.
+
+    Attributes:
+        vantage: the vantage.
+        source: what the baseline is sent from: the IPv6 prefix where there is one, else the address.
+    """
+
+    vantage: Vantage
+    source: str
+
+
+def candidates(fleet: Sequence[Vantage], target: Target, variant: Variant, seed: bytes, policy: Policy) -> tuple[Candidate, ...]:
+    """Vantages for the baseline of one attempt: a full cohort and some spares, spread over ASNs and registries.
+
+    Args:
+        fleet: vantages that can work now.
+        target: decides the family.
+        variant: decides how many witnesses there are.
+        seed: 32 bytes, fixed for this attempt.
+        policy: sizes.
+    """
+    usable = [vantage for vantage in fleet if _source(vantage, target.family) is not None]
+    order = _shuffled([vantage.id for vantage in usable], seed, "candidates")
+    by_id = {vantage.id: vantage for vantage in usable}
+    size = policy.monitors + policy.must_be_silent + policy.spares
+    if variant is Variant.BLOCK:
+        size += policy.witnesses
+    chosen = _spread([by_id[vantage] for vantage in order])[:size]
+    return tuple(Candidate(vantage, source) for vantage in chosen if (source := _source(vantage, target.family)))
+
+
+def _source(vantage: Vantage, family: Family) -> str | None:
+    return vantage.source(family, prefix=True) or vantage.source(family)
+
+
+def _shuffled(ids: Sequence[VantageId], seed: bytes, label: str) -> list[VantageId]:
+    return sorted(ids, key=lambda vantage: hmac.digest(seed, f"{label}/{vantage}".encode(), "sha256"))
+
+
+def _spread(ordered: Sequence[Vantage]) -> list[Vantage]:
+    """The same vantages, those of an ASN not yet seen first, so that a short cut-off keeps many failure domains."""
+    seen: dict[int, int] = {}
+    ranked: list[tuple[int, int, Vantage]] = []
+    for place, vantage in enumerate(ordered):
+        ranked.append((seen.get(vantage.asn, 0), place, vantage))
+        seen[vantage.asn] = seen.get(vantage.asn, 0) + 1
+    return [vantage for _, _, vantage in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def draw(
+    answered: Sequence[tuple[Candidate, Path]], target: Target, variant: Variant, attempt: int, seed: bytes, policy: Policy
+) -> Challenge | None:
+    """Draw roles among the candidates that the target answered, and lay out the challenge.
+
+    Args:
+        answered: candidates whose baseline suffices, each with what it said of the path.
+        target: decides the family of the sources.
+        variant: decides which roles there are.
+        attempt: number of the attempt; decides what is within reach.
+        seed: 32 bytes, fixed for this attempt.
+        policy: sizes.
+
+    Returns:
+        The challenge with the best spread, or None if not even weak assurance is within reach.
+    """
+    paths = {candidate.vantage.id: (candidate.vantage, path) for candidate, path in answered}
+    best: tuple[tuple[int, ...], tuple[Row, ...]] | None = None
+    for number in range(_DRAWS):
+        order = [paths[vantage][0] for vantage in _shuffled(list(paths), seed, f"roles/{number}")]
+        rows = _rows(_assign(order, target.family, variant, policy), paths, target.family, variant)
+        score = _score(rows, policy)
+        if best is None or score > best[0]:
+            best = score, rows
+    if best is None:
+        return None
+    rows = best[1]
+    aim = within_reach(policy, rows, attempt)
+    return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
+
+
+def _assign(order: Sequence[Vantage], family: Family, variant: Variant, policy: Policy) -> list[tuple[Vantage, Role]]:
+    """Roles in one order: must-be-silent ones from as many failure domains as can be, then monitors, then witnesses."""
+    quiet = Role.MUST_BE_BLOCKED if variant is Variant.BLOCK else Role.WITNESS
+    able = [vantage for vantage in order if vantage.source(family) is not None]
+    monitors = min(policy.monitors, max(1, len(order) // 2), len(able))
+    # A vantage that has nothing but a prefix cannot be a monitor: monitors show one address.
+    chosen = _spread([*(v for v in order if v not in able), *able])
+    silent = chosen[: min(policy.must_be_silent, len(order) - monitors)]
+    rest = [vantage for vantage in order if vantage not in silent]
+    allowed = [vantage for vantage in _spread(rest) if vantage.source(family) is not None][:monitors]
+    roles = [*((vantage, quiet) for vantage in silent), *((vantage, Role.ALLOWED_MONITOR) for vantage in allowed)]
+    if variant is Variant.BLOCK:
+        others = [vantage for vantage in rest if vantage not in allowed and vantage.source(family) is not None]
+        roles += [(vantage, Role.WITNESS) for vantage in others[: policy.witnesses]]
+    return roles
+
+
+def _rows(
+    roles: Sequence[tuple[Vantage, Role]], paths: dict[VantageId, tuple[Vantage, Path]], family: Family, variant: Variant
+) -> tuple[Row, ...]:
+    order = (Role.ALLOWED_MONITOR, Role.MUST_BE_BLOCKED, Role.WITNESS)
+    rows: list[Row] = []
+    for vantage, role in sorted(roles, key=lambda pair: (order.index(pair[1]), pair[0].id)):
+        source = _source(vantage, family) if role is Role.MUST_BE_BLOCKED else vantage.source(family)
+        perspective = Perspective(vantage.id, role, source or _source(vantage, family) or "", vantage.asn, vantage.rir)
+        rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expectation(variant, role),), paths[vantage.id][1]))
+    return tuple(rows)
+
+
+def _score(rows: Sequence[Row], policy: Policy) -> tuple[int, ...]:
+    """What makes a draw good: failure domains, then registries on both sides, then registries that both sides share.
+
+    Shared registries matter because an outage of one region must not look like "verifiers blocked, monitors answered".
+    """
+    silent = [row.perspective for row in rows if row.perspective.role is not Role.ALLOWED_MONITOR]
+    if any(row.perspective.role is Role.MUST_BE_BLOCKED for row in rows):
+        silent = [view for view in silent if view.role is Role.MUST_BE_BLOCKED]
+    monitors = [row.perspective for row in rows if row.perspective.role is Role.ALLOWED_MONITOR]
+    quiet, open_ = {view.rir for view in silent}, {view.rir for view in monitors}
+    return (
+        len({view.asn for view in silent}),
+        min(policy.min_rirs, len(quiet), len(open_)),
+        len({view.asn for view in monitors}),
+        min(policy.min_rirs, len(quiet & open_)),
+    )

@@ -1,0 +1,157 @@
+"""The one engine that judges every pattern method: a matrix of expectations against what was observed.
+
+    answers where silence was asked   -> ControlRefuted, before anything is filtered out
+    rounds with quorum                -> count (`matrix`)
+    silence in counted rounds         -> evidence (`weigh`)
+    every leased exchange accounted   -> or no proof
+    evidence >= ln(1/alpha_k)         -> ControlProven, as strong as its unforgeable part allows
+    anything else                     -> Inconclusive, with a reason that a person can act on
+
+The order of observations is irrelevant, and of two observations of one cell the one worse for a proof counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from poolproof.challenge import Challenge, Observation, Round, Scope
+from poolproof.fleet import Perspective, Role
+from poolproof.matrix import Matrix, RoundState, arrange
+from poolproof.outcome import Outcome
+from poolproof.policy import Assurance, Policy, spent
+from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
+from poolproof.weigh import Weight, weigh
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A verdict and what it was made of, round by round.
+
+    Attributes:
+        verdict: as things stand.
+        rounds: one state for each round.
+        final: more rounds cannot make a better verdict, or none are left.
+    """
+
+    verdict: Verdict
+    rounds: tuple[RoundState, ...]
+    final: bool
+
+
+def decide(
+    challenge: Challenge, rounds: Sequence[Round], observations: Iterable[Observation], attempt: int, policy: Policy
+) -> Assessment:
+    """Judge one attempt.
+
+    Args:
+        challenge: the matrix that the owner was asked to enact.
+        rounds: all rounds fired so far; round `i` has number `i`.
+        observations: what was seen, in any order.
+        attempt: number of this attempt on the target, from 1.
+        policy: the numbers.
+
+    Raises:
+        IndexError: an observation of a row or round that does not exist.
+    """
+    matrix = arrange(challenge, rounds, observations)
+    weight = weigh(matrix, policy)
+    tally = _tally(matrix, weight, policy.threshold(challenge.aim, attempt), attempt)
+    if (refuting := matrix.refuting) is not None:
+        reason = Reason.ANSWERED_WHERE_SILENCE_WAS_ASKED
+        refuted = ControlRefuted(reason, matrix.rows[refuting.row].perspective, refuting, tally)
+        return Assessment(refuted, matrix.states, final=True)
+    exhausted = tally.counted >= policy.max_rounds
+    assurance = _assurance(matrix, weight, attempt, policy)
+    enough = tally.counted >= policy.min_rounds and not matrix.missing
+    if assurance is not None and enough and (exhausted or _is_best(assurance, weight, challenge, attempt, policy)):
+        ceiling = _ceiling(assurance, matrix, weight, attempt, policy)
+        proven = ControlProven(Reason.PATTERN_FOLLOWED, assurance, ceiling, Scope.SERVICE, tally)
+        return Assessment(proven, matrix.states, final=True)
+    reason, about = _obstacle(matrix, weight, exhausted)
+    return Assessment(Inconclusive(reason, about, tally), matrix.states, final=exhausted and not matrix.missing)
+
+
+def _assurance(matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Assurance | None:
+    """What chance and attackers allow: strong only for what cannot be forged, and seen from several regions."""
+    regions = len({matrix.rows[i].perspective.rir.value for i in weight.silent})
+    if weight.unforgeable >= policy.threshold(Assurance.STRONG, attempt) and regions >= policy.min_rirs:
+        return Assurance.STRONG
+    if weight.total >= policy.threshold(Assurance.MEDIUM, attempt):
+        return Assurance.MEDIUM
+    if weight.total >= policy.threshold(Assurance.WEAK, attempt):
+        return Assurance.WEAK
+    return None
+
+
+def _is_best(assurance: Assurance, weight: Weight, challenge: Challenge, attempt: int, policy: Policy) -> bool:
+    """Whether more rounds could not raise the assurance."""
+    if assurance >= challenge.aim:
+        return True
+    # The odds are as good as they were meant to be, and what is missing is beyond an attacker's reach for no round to come.
+    needed = policy.threshold(challenge.aim, attempt)
+    return weight.total >= needed and weight.unforgeable_limit < needed
+
+
+def _ceiling(assurance: Assurance, matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Ceiling:
+    if assurance is not Assurance.STRONG:
+        reached = weight.total >= policy.threshold(Assurance.STRONG, attempt)
+        forged = weight.unforgeable < policy.threshold(Assurance.STRONG, attempt)
+        return Ceiling.FORGEABLE_SILENCE if reached and forged else Ceiling.CHANCE
+    silent = [matrix.rows[i] for i in weight.silent if not matrix.rows[i].forgeable]
+    kinds = {Ceiling.WITNESSES if row.perspective.role is Role.WITNESS else Ceiling.PREFIX for row in silent}
+    if weight.refusing:
+        kinds.add(Ceiling.REFUSALS)
+    return kinds.pop() if len(kinds) == 1 else Ceiling.MIXED
+
+
+def _obstacle(matrix: Matrix, weight: Weight, exhausted: bool) -> tuple[Reason, tuple[Perspective, ...]]:
+    """What stands between the evidence and a proof, most telling first, and whom it is about."""
+    if matrix.missing:
+        return Reason.REPORT_MISSING, matrix.missing
+    if not matrix.states:
+        return Reason.NOT_STARTED, ()
+    latest = matrix.states[-1]
+    if latest.reason is not None and not exhausted:
+        return latest.reason, _unserved(matrix, latest)
+    failed = tuple(
+        row.perspective
+        for i, row in enumerate(matrix.rows)
+        if any(matrix.wants_silence[i]) and i not in weight.silent and Outcome.PROBE_FAILED in matrix.cells[i]
+    )
+    if failed:
+        return Reason.PROBES_FAILED, failed
+    return (Reason.TOO_LITTLE_EVIDENCE if exhausted else Reason.MORE_ROUNDS_NEEDED), ()
+
+
+def _unserved(matrix: Matrix, state: RoundState) -> tuple[Perspective, ...]:
+    role = Role.WITNESS if state.reason is Reason.WITNESSES_NOT_SERVED else Role.ALLOWED_MONITOR
+    return tuple(
+        row.perspective
+        for i, row in enumerate(matrix.rows)
+        if row.perspective.role is role
+        and not matrix.wants_silence[i][state.window]
+        and ((outcome := matrix.cells[i][state.number]) is None or not outcome.shows_presence)
+    )
+
+
+def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally:
+    counted = [state for state in matrix.states if state.reason is None]
+    monitors = [i for i, row in enumerate(matrix.rows) if row.perspective.role is Role.ALLOWED_MONITOR]
+    served = [
+        i for i in monitors if any((seen := matrix.cells[i][s.number]) is not None and seen.shows_presence for s in counted)
+    ]
+    return Tally(
+        rounds=len(matrix.states),
+        counted=len(counted),
+        monitors_answered=min((state.served for state in counted), default=0),
+        monitors=len(monitors),
+        silent=len(weight.silent),
+        must_be_silent=sum(map(any, matrix.wants_silence)),
+        rirs=len({matrix.rows[i].perspective.rir.value for i in (*served, *weight.silent)}),
+        evidence=weight.total,
+        unforgeable=weight.unforgeable,
+        needed=needed,
+        bound=min(1.0, math.exp(spent(attempt) - weight.total)),
+    )

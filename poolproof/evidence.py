@@ -1,0 +1,133 @@
+"""How much silence is worth: evidence in nats against H0, "nobody enacted the challenge".
+
+Two ways in which the network could make the asked pattern by itself are weighed, and the cheaper one counts:
+
+- **path by path**: each must-be-silent path lost every packet, or went dark. A failure domain v with n counted silent
+  exchanges is worth ln((1-e)^n / (p + (1-p) prod l_i)), at most ln(1/p). The l_i are upper confidence bounds from the
+  baseline, so paths that lose much are worth little.
+- **all at once**: since the baseline the target answers any exchange with one probability q, whatever its source (a
+  congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a` answered and
+  `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that do not
+  count are repeated, which H0 may use as well: each round is weighed given that it counts or refutes.
+
+Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever reaching that
+evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal inference",
+PNAS 2020), whenever one stops looking.
+
+A refusal that quotes our packet is no loss: it takes something on the path that refuses. One refusing domain is worth
+ln(1/p_r), and its silences nothing more, because kernels limit the ICMP that they send.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+from poolproof.challenge import quorum
+
+_GRID = 400
+"""Points on which the worst q is sought; the golden-section step afterwards makes it exact to 1e-9."""
+
+
+@lru_cache(maxsize=4096)
+def loss_bound(asked: int, answered: int, confidence: float, floor: float) -> float:
+    """Upper confidence bound on a path's loss (Clopper and Pearson, Biometrika 1934), not under `floor`.
+
+    Args:
+        asked: exchanges of the baseline.
+        answered: how many were answered, 0..asked.
+        confidence: that the true loss is not above, 0..1.
+        floor: no path is believed to be better.
+
+    Raises:
+        ValueError: more answers than questions, or no question.
+    """
+    if not 0 <= answered <= asked or asked == 0:
+        raise ValueError(f"baseline: {answered} of {asked} answered; both must be counted from the same exchanges")
+    lost = asked - answered
+    if answered == 0:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        at_most_lost = math.fsum(
+            math.comb(asked, k) * middle**k * (1 - middle) ** (asked - k) for k in range(lost + 1)
+        )
+        if at_most_lost > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return max(floor, high)
+
+
+@lru_cache(maxsize=65536)
+def domain_evidence(dark_path: float, enacted_error: float, silences: tuple[tuple[float, int], ...]) -> float:
+    """Nats that the silence of one failure domain is worth.
+
+    Args:
+        dark_path: chance that the domain's paths went dark by themselves (`p`).
+        enacted_error: chance that an exchange with a blocking server does not look blocked (`e`).
+        silences: (loss bound, counted silent exchanges) of each perspective in the domain.
+
+    Only as many exchanges are weighed as raise the sum: past that point each would cost ln(1-e) and say nothing, and
+    an exchange more could undo a proof. Which ones is known from the baseline, so the bound holds all the same.
+    """
+    weighed, lost = 0, 1.0
+    best = 0.0
+    for loss, count in sorted(silences):
+        for _ in range(count):
+            weighed += 1
+            lost *= loss
+            nats = weighed * math.log1p(-enacted_error) - math.log(dark_path + (1 - dark_path) * lost)
+            if nats <= best:
+                return best
+            best = nats
+    return best
+
+
+@lru_cache(maxsize=65536)
+def round_evidence(
+    monitors: int, answered: int, witnesses: int, witnessed: int, silent: int, expected_loss: float
+) -> float:
+    """Nats that one counted round is worth against "the target answers everything with probability q".
+
+    Args:
+        monitors: monitors asked in the round; a quorum of them must be answered for it to count.
+        answered: how many were.
+        witnesses: witnesses asked that expect an answer; one of them must be answered for the round to count.
+        witnessed: how many were.
+        silent: must-be-silent exchanges of the round, all silent.
+        expected_loss: loss that H1 expects of the answering ones.
+    """
+    if silent == 0:
+        return 0.0
+    good = answered + witnessed
+    lost = monitors + witnesses - good
+
+    def under_h0(q: float) -> float:
+        counts = _at_least(quorum(monitors), monitors, q) * (1 - (1 - q) ** witnesses if witnesses else 1.0)
+        every_silent = (1 - q) ** silent
+        decided = 1 - every_silent * (1 - counts)
+        return good * math.log(q) + (lost + silent) * math.log1p(-q) - math.log(decided)
+
+    under_h1 = good * math.log1p(-expected_loss) + lost * math.log(expected_loss)
+    peak = max(range(1, _GRID), key=lambda i: under_h0(i / _GRID))
+    worst = _maximum(under_h0, (peak - 1) / _GRID, (peak + 1) / _GRID)
+    return max(0.0, under_h1 - worst)
+
+
+def _at_least(some: int, of: int, q: float) -> float:
+    return math.fsum(math.comb(of, k) * q**k * (1 - q) ** (of - k) for k in range(some, of + 1))
+
+
+def _maximum(f: Callable[[float], float], low: float, high: float) -> float:
+    """The largest value of a function with one peak in an open interval, by golden section."""
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(45):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if f(left) < f(right):
+            low = left
+        else:
+            high = right
+    return f((low + high) / 2)

@@ -1,0 +1,129 @@
+"""From challenge to packets: the jobs of a baseline and of a round, and what their reports amount to.
+
+Job ids are derived, not drawn: the same step of the same attempt always has the same id, so a coordinator that was
+killed and comes back hands out the very same jobs, and a probe that has done one answers with the report it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poolproof.challenge import Challenge, Observation, Path, Round
+from poolproof.classify import answering_reply, classify_report
+from poolproof.cohort import Candidate
+from poolproof.exchange import Exchange, ExchangeKind
+from poolproof.ids import JobId, VantageId, VerificationId
+from poolproof.job import Job, Report, Step
+from poolproof.outcome import Outcome
+from poolproof.policy import SECOND_NS, Policy
+from poolproof.target import Target
+
+
+def baseline_job_id(verification: VerificationId, attempt: int, vantage: VantageId) -> JobId:
+    """The id of one vantage's baseline job."""
+    return JobId(f"{verification}/{attempt}/baseline/{vantage}")
+
+
+def round_job_id(verification: VerificationId, attempt: int, number: int, vantage: VantageId) -> JobId:
+    """The id of one vantage's job in one round."""
+    return JobId(f"{verification}/{attempt}/{number}/{vantage}")
+
+
+def baseline_jobs(
+    verification: VerificationId, attempt: int, target: Target, candidates: Sequence[Candidate], start_at_ns: int, policy: Policy
+) -> tuple[Job, ...]:
+    """One short series for each candidate; a prefix first bursts from one address, then goes on from others."""
+    return tuple(
+        Job(
+            id=baseline_job_id(verification, attempt, candidate.vantage.id),
+            verification=verification,
+            vantage=candidate.vantage.id,
+            target=target,
+            source=candidate.source,
+            start_at_ns=start_at_ns,
+            steps=_baseline_steps("/" in candidate.source, policy),
+            timeout_ns=policy.timeout_ns,
+            linger_ns=policy.linger_ns,
+        )
+        for candidate in candidates
+    )
+
+
+def _baseline_steps(prefix: bool, policy: Policy) -> tuple[Step, ...]:
+    kind, spacing = ExchangeKind.CLIENT_V4, policy.baseline_spacing_ns
+    if not prefix:
+        return tuple(Step(kind, i * spacing) for i in range(policy.baseline_exchanges))
+    burst = tuple(Step(kind, i * policy.prefix_burst_spacing_ns) for i in range(policy.prefix_burst))
+    after = policy.prefix_burst * policy.prefix_burst_spacing_ns
+    return burst + tuple(Step(kind, after + i * spacing, source_slot=i + 1) for i in range(policy.baseline_exchanges))
+
+
+def baseline_ends_ns(start_at_ns: int, policy: Policy) -> int:
+    """When every report of a baseline should be in."""
+    longest = policy.prefix_burst * policy.prefix_burst_spacing_ns + policy.baseline_exchanges * policy.baseline_spacing_ns
+    return start_at_ns + longest + _tail_ns(policy)
+
+
+def round_ends_ns(start_at_ns: int, policy: Policy) -> int:
+    """When every report of a round should be in."""
+    return start_at_ns + _tail_ns(policy)
+
+
+def _tail_ns(policy: Policy) -> int:
+    return policy.timeout_ns + policy.linger_ns + policy.report_grace_ns + SECOND_NS
+
+
+def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
+    """What a baseline says of one path.
+
+    For a prefix the burst is left out of the loss, and the first exchange after it, from a fresh address, tells
+    whether the target limits by prefix: burst answered, all later ones silent.
+    """
+    outcomes = classify_report(report)
+    burst, series = ((), outcomes)
+    if "/" in candidate.source:
+        burst, series = outcomes[: policy.prefix_burst], outcomes[policy.prefix_burst :]
+    counted = [outcome for outcome in series if outcome is not Outcome.PROBE_FAILED]
+    answered = sum(outcome.shows_presence for outcome in counted)
+    served_in_burst = sum(outcome.shows_presence for outcome in burst)
+    return Path(len(counted), answered, prefix_limited=served_in_burst > 0 and answered <= len(counted) // 2)
+
+
+def round_jobs(
+    verification: VerificationId, attempt: int, target: Target, challenge: Challenge, fired: Round, policy: Policy
+) -> tuple[Job, ...]:
+    """One job for each leased row of a round. All start at one absolute time."""
+    jobs: list[Job] = []
+    for index in fired.leased:
+        row = challenge.rows[index]
+        jobs.append(
+            Job(
+                id=round_job_id(verification, attempt, fired.number, row.perspective.vantage),
+                verification=verification,
+                vantage=row.perspective.vantage,
+                target=target,
+                source=row.perspective.source,
+                start_at_ns=fired.start_at_ns,
+                steps=(Step(row.kind, 0),),
+                timeout_ns=policy.timeout_ns,
+                linger_ns=policy.linger_ns,
+            )
+        )
+    return tuple(jobs)
+
+
+def observations(report: Report, row: int, number: int) -> tuple[Observation, ...]:
+    """The classified exchanges of one row's report of one round."""
+    outcomes = classify_report(report)
+    return tuple(_observe(exchange, outcome, row, number) for exchange, outcome in zip(report.exchanges, outcomes, strict=True))
+
+
+def _observe(exchange: Exchange, outcome: Outcome, row: int, number: int) -> Observation:
+    reply = answering_reply(exchange)
+    if reply is not None:
+        received_at_ns, packet = reply.received_at_ns, reply.payload
+    elif outcome is Outcome.REFUSED:
+        received_at_ns, packet = exchange.icmp[0].received_at_ns, exchange.icmp[0].quoted
+    else:
+        received_at_ns, packet = 0, b""
+    return Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
