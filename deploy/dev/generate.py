@@ -41,7 +41,9 @@ def generate(into: Path) -> dict[Path, str]:
 
 
 def _contents(package: Path) -> dict[Path, str]:
-    return {path.relative_to(package): path.read_text() for path in sorted(package.glob("*.py*")) if path.suffix != ".pyc"}
+    return {
+        path.relative_to(package): path.read_text() for path in sorted(package.glob("*.py*")) if path.suffix != ".pyc"
+    }
 
 
 def main(arguments: list[str]) -> int:
