@@ -1,7 +1,8 @@
 """From raw exchange to outcome: a ladder of questions, the ones that cannot be forged first.
 
 An answer is looked for before anything else is believed or filtered out: whoever echoes 64 random bits has seen our
-packet, whatever the probe's own health. Silence comes last, and only between two answers of the probe's control servers.
+packet, whatever the probe's own health. Silence comes last, and only between two answers of the probe's control
+servers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _REFUSALS_V4 = frozenset({2, 3, 9, 10, 13})
 """Codes of ICMP type 3 that a host or a filter chooses to send: protocol and port unreachable, administratively
 prohibited (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1)."""
 _REFUSALS_V6 = frozenset({1, 4, 5, 6})
-"""Codes of ICMPv6 type 1: administratively prohibited, port unreachable, source policy, reject route (RFC 4443 §3.1)."""
+"""Codes of ICMPv6 type 1: administratively prohibited, port unreachable, source policy, reject route (RFC 4443
+§3.1)."""
 
 
 def classify_report(report: Report) -> tuple[Outcome, ...]:
@@ -96,4 +98,3 @@ def _is_refusal(error: IcmpError, destination: str) -> bool:
     if family_of(destination) is Family.IPV4:
         return error.type == 3 and (error.code in _REFUSALS_V4 or error.offender == destination)
     return error.type == 1 and (error.code in _REFUSALS_V6 or error.offender == destination)
-

@@ -1,6 +1,7 @@
 """Who looks, and as what: candidates for the baseline, and roles drawn from those that got an answer.
 
-Roles come from a keyed hash over the verification and the attempt, so that neither the applicant nor a probe can foresee
+Roles come from a keyed hash over the verification and the attempt, so that neither the applicant nor a probe can
+foresee
 them, and everybody with the key can check them afterwards. They are drawn after the baseline: a vantage that the
 target never answered cannot show that it has been blocked.
 """
@@ -36,7 +37,9 @@ class Candidate:
     source: str
 
 
-def candidates(fleet: Sequence[Vantage], target: Target, variant: Variant, seed: bytes, policy: Policy) -> tuple[Candidate, ...]:
+def candidates(
+    fleet: Sequence[Vantage], target: Target, variant: Variant, seed: bytes, policy: Policy
+) -> tuple[Candidate, ...]:
     """Vantages for the baseline of one attempt: a full cohort and some spares, spread over ASNs and registries.
 
     Args:
@@ -75,7 +78,12 @@ def _spread(ordered: Sequence[Vantage]) -> list[Vantage]:
 
 
 def draw(
-    answered: Sequence[tuple[Candidate, Path]], target: Target, variant: Variant, attempt: int, seed: bytes, policy: Policy
+    answered: Sequence[tuple[Candidate, Path]],
+    target: Target,
+    variant: Variant,
+    attempt: int,
+    seed: bytes,
+    policy: Policy,
 ) -> Challenge | None:
     """Draw roles among the candidates that the target answered, and lay out the challenge.
 
@@ -123,7 +131,10 @@ def _assign(order: Sequence[Vantage], family: Family, variant: Variant, policy: 
 
 
 def _rows(
-    roles: Sequence[tuple[Vantage, Role]], paths: dict[VantageId, tuple[Vantage, Path]], family: Family, variant: Variant
+    roles: Sequence[tuple[Vantage, Role]],
+    paths: dict[VantageId, tuple[Vantage, Path]],
+    family: Family,
+    variant: Variant,
 ) -> tuple[Row, ...]:
     order = (Role.ALLOWED_MONITOR, Role.MUST_BE_BLOCKED, Role.WITNESS)
     rows: list[Row] = []

@@ -33,11 +33,13 @@ class Assessment:
         verdict: as things stand.
         rounds: one state for each round.
         final: more rounds cannot make a better verdict, or none are left.
+        only_reports_missing: it would be final if every leased exchange were accounted for.
     """
 
     verdict: Verdict
     rounds: tuple[RoundState, ...]
     final: bool
+    only_reports_missing: bool = False
 
 
 def decide(
@@ -64,13 +66,16 @@ def decide(
         return Assessment(refuted, matrix.states, final=True)
     exhausted = tally.counted >= policy.max_rounds
     assurance = _assurance(matrix, weight, attempt, policy)
-    enough = tally.counted >= policy.min_rounds and not matrix.missing
-    if assurance is not None and enough and (exhausted or _is_best(assurance, weight, challenge, attempt, policy)):
+    enough = tally.counted >= policy.min_rounds
+    done = exhausted or (enough and assurance is not None and _is_best(assurance, weight, challenge, attempt, policy))
+    if assurance is not None and enough and done and not matrix.missing:
         ceiling = _ceiling(assurance, matrix, weight, attempt, policy)
         proven = ControlProven(Reason.PATTERN_FOLLOWED, assurance, ceiling, Scope.SERVICE, tally)
         return Assessment(proven, matrix.states, final=True)
     reason, about = _obstacle(matrix, weight, exhausted)
-    return Assessment(Inconclusive(reason, about, tally), matrix.states, final=exhausted and not matrix.missing)
+    verdict = Inconclusive(reason, about, tally)
+    waiting = bool(matrix.missing)
+    return Assessment(verdict, matrix.states, final=done and not waiting, only_reports_missing=done and waiting)
 
 
 def _assurance(matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Assurance | None:
@@ -89,7 +94,8 @@ def _is_best(assurance: Assurance, weight: Weight, challenge: Challenge, attempt
     """Whether more rounds could not raise the assurance."""
     if assurance >= challenge.aim:
         return True
-    # The odds are as good as they were meant to be, and what is missing is beyond an attacker's reach for no round to come.
+    # The odds are as good as they were meant to be, and what is missing is beyond an attacker's reach for no
+    round to come.
     needed = policy.threshold(challenge.aim, attempt)
     return weight.total >= needed and weight.unforgeable_limit < needed
 
@@ -140,7 +146,9 @@ def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally
     counted = [state for state in matrix.states if state.reason is None]
     monitors = [i for i, row in enumerate(matrix.rows) if row.perspective.role is Role.ALLOWED_MONITOR]
     served = [
-        i for i in monitors if any((seen := matrix.cells[i][s.number]) is not None and seen.shows_presence for s in counted)
+        i
+        for i in monitors
+        if any((seen := matrix.cells[i][s.number]) is not None and seen.shows_presence for s in counted)
     ]
     return Tally(
         rounds=len(matrix.states),

@@ -6,11 +6,13 @@ Two ways in which the network could make the asked pattern by itself are weighed
   exchanges is worth ln((1-e)^n / (p + (1-p) prod l_i)), at most ln(1/p). The l_i are upper confidence bounds from the
   baseline, so paths that lose much are worth little.
 - **all at once**: since the baseline the target answers any exchange with one probability q, whatever its source (a
-  congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a` answered and
+  congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a`
+  answered and
   `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that do not
   count are repeated, which H0 may use as well: each round is weighed given that it counts or refutes.
 
-Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever reaching that
+Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
+reaching that
 evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal inference",
 PNAS 2020), whenever one stops looking.
 
@@ -51,9 +53,7 @@ def loss_bound(asked: int, answered: int, confidence: float, floor: float) -> fl
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        at_most_lost = math.fsum(
-            math.comb(asked, k) * middle**k * (1 - middle) ** (asked - k) for k in range(lost + 1)
-        )
+        at_most_lost = math.fsum(math.comb(asked, k) * middle**k * (1 - middle) ** (asked - k) for k in range(lost + 1))
         if at_most_lost > 1 - confidence:
             low = middle
         else:

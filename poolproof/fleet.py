@@ -65,9 +65,14 @@ class Vantage:
             try:
                 prefix = ipaddress.IPv6Network(self.ipv6_prefix)
             except ValueError as error:
-                raise ValueError(f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix!r}: {error}; give one like 2001:db8:7::/64") from None
+                raise ValueError(
+                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix!r}: {error}; give one like 2001:db8:7::/64"
+                ) from None
             if prefix.prefixlen > 112:
-                raise ValueError(f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix}: give /112 or shorter, so that random addresses cannot be guessed")
+                raise ValueError(
+                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix}: give /112 or shorter,
+                    so that random addresses cannot be guessed"
+                )
         if self.ipv4 is None and self.ipv6 is None and self.ipv6_prefix is None:
             raise ValueError(f"vantage {self.id}: give ipv4, ipv6 or ipv6_prefix")
         if not 0 < self.asn < 1 << 32:

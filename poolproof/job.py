@@ -83,8 +83,10 @@ class Report:
         job: which job.
         vantage: who reports.
         exchanges: one for each step, in the order of the steps; a step that could not be made has a `fault`.
-        control_before: exchanges with the probe's own control servers, from the same source address, made before the first step.
-        control_after: the same after the last step's timeout. An answer in both brackets is what gives silence a meaning.
+        control_before: exchanges with the probe's own control servers, from the same source address, made
+            before the first step.
+        control_after: the same after the last step's timeout. An answer in both brackets is what gives
+            silence a meaning.
         clock: the probe's own clock check.
     """
 

@@ -135,9 +135,7 @@ def _count(
             reason = Reason.MONITORS_BELOW_QUORUM
         elif open_witnesses and not witnessed:
             reason = Reason.WITNESSES_NOT_SERVED
-        states.append(
-            RoundState(number, window, reason, len(asked), len(served), len(open_witnesses), len(witnessed))
-        )
+        states.append(RoundState(number, window, reason, len(asked), len(served), len(open_witnesses), len(witnessed)))
     return tuple(states), tuple(rows[i].perspective for i in missing)
 
 

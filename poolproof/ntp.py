@@ -87,7 +87,9 @@ def encode(header: Header) -> bytes:
         ValueError: a field does not fit its width on the wire.
     """
     if not (0 <= header.leap <= 3 and 0 <= header.version <= 7 and 0 <= header.mode <= 7):
-        raise ValueError(f"leap {header.leap}, version {header.version}, mode {header.mode}: out of range 0-3, 0-7, 0-7")
+        raise ValueError(
+            f"leap {header.leap}, version {header.version}, mode {header.mode}: out of range 0-3, 0-7, 0-7"
+        )
     try:
         return _PACKED.pack(
             header.leap << 6 | header.version << 3 | header.mode,

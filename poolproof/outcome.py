@@ -31,7 +31,8 @@ class Outcome(Enum):
     RATE_LIMITED = ("rate-limited", True, True)
     """A kiss code RATE with our origin: the server is there and sees us."""
     LATE = ("late", True)
-    """Answers with our origin, but only after the timeout: no sign that a monitor is served, and an answer all the same."""
+    """Answers with our origin, but only after the timeout: no sign that a monitor is served, and an answer all
+    the same."""
     REFUSED = ("refused",)
     """A kiss code DENY or RSTR with our origin, or an ICMP refusal that quotes our packet."""
     SILENT = ("silent",)

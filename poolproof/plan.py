@@ -30,7 +30,12 @@ def round_job_id(verification: VerificationId, attempt: int, number: int, vantag
 
 
 def baseline_jobs(
-    verification: VerificationId, attempt: int, target: Target, candidates: Sequence[Candidate], start_at_ns: int, policy: Policy
+    verification: VerificationId,
+    attempt: int,
+    target: Target,
+    candidates: Sequence[Candidate],
+    start_at_ns: int,
+    policy: Policy,
 ) -> tuple[Job, ...]:
     """One short series for each candidate; a prefix first bursts from one address, then goes on from others."""
     return tuple(
@@ -60,7 +65,9 @@ def _baseline_steps(prefix: bool, policy: Policy) -> tuple[Step, ...]:
 
 def baseline_ends_ns(start_at_ns: int, policy: Policy) -> int:
     """When every report of a baseline should be in."""
-    longest = policy.prefix_burst * policy.prefix_burst_spacing_ns + policy.baseline_exchanges * policy.baseline_spacing_ns
+    longest = (
+        policy.prefix_burst * policy.prefix_burst_spacing_ns + policy.baseline_exchanges * policy.baseline_spacing_ns
+    )
     return start_at_ns + longest + _tail_ns(policy)
 
 
@@ -80,9 +87,8 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
     whether the target limits by prefix: burst answered, all later ones silent.
     """
     outcomes = classify_report(report)
-    burst, series = ((), outcomes)
-    if "/" in candidate.source:
-        burst, series = outcomes[: policy.prefix_burst], outcomes[policy.prefix_burst :]
+    bursting = policy.prefix_burst if "/" in candidate.source else 0
+    burst, series = outcomes[:bursting], outcomes[bursting:]
     counted = [outcome for outcome in series if outcome is not Outcome.PROBE_FAILED]
     answered = sum(outcome.shows_presence for outcome in counted)
     served_in_burst = sum(outcome.shows_presence for outcome in burst)
@@ -115,7 +121,9 @@ def round_jobs(
 def observations(report: Report, row: int, number: int) -> tuple[Observation, ...]:
     """The classified exchanges of one row's report of one round."""
     outcomes = classify_report(report)
-    return tuple(_observe(exchange, outcome, row, number) for exchange, outcome in zip(report.exchanges, outcomes, strict=True))
+    return tuple(
+        _observe(exchange, outcome, row, number) for exchange, outcome in zip(report.exchanges, outcomes, strict=True)
+    )
 
 
 def _observe(exchange: Exchange, outcome: Outcome, row: int, number: int) -> Observation:

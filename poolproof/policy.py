@@ -30,12 +30,14 @@ class Policy:
         id: date of the policy.
         alpha_strong, alpha_medium, alpha_weak: chance of a false proof, over all attempts on a target, per assurance.
         dark_path: chance that a path goes dark by itself between baseline and verdict (`p` of the design).
-        refusing_path: chance that something on a path starts by itself to refuse our packets with ICMP that quotes them.
+        refusing_path: chance that something on a path starts by itself to refuse our packets with ICMP that
+            quotes them.
         loss_floor: no path is believed to lose less than this.
         enacted_error: chance that an exchange with a server that blocks us does not look blocked (`e` of the design).
         loss_confidence: confidence of the upper bound on a path's loss that the baseline gives (Clopper-Pearson).
         expected_loss: loss that an honest owner's monitors are expected to see; only the power depends on it.
-        monitors, must_be_silent, witnesses: size of the cohort per role; for `allow-only` all that must be silent are witnesses.
+        monitors, must_be_silent, witnesses: size of the cohort per role; for `allow-only` all that must be
+            silent are witnesses.
         spares: further vantages asked in the baseline, to stand in for those that get no answer.
         min_rirs: registries that monitors, and must-be-silent perspectives, have to span for strong assurance.
         min_rounds: counted rounds before anything is proven, however much evidence one round gives.

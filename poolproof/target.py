@@ -67,10 +67,14 @@ def canonical_address(text: str) -> str:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidTargetError(f"address {text!r}: give an IPv4 or IPv6 address, like 192.0.2.7 or 2001:db8::7") from None
+        raise InvalidTargetError(
+            f"address {text!r}: give an IPv4 or IPv6 address, like 192.0.2.7 or 2001:db8::7"
+        ) from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise InvalidTargetError(f"address {text!r}: a zone index ({address.scope_id}) means nothing to a probe elsewhere; leave it out")
+            raise InvalidTargetError(
+                f"address {text!r}: a zone index ({address.scope_id}) means nothing to a probe elsewhere; leave it out"
+            )
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
     return str(address)

@@ -1,4 +1,4 @@
-"""What the counted rounds of a matrix are worth, in nats, and which part of that no off-path attacker can bring about."""
+"""What the counted rounds of a matrix are worth, in nats, and which part of it no off-path attacker can bring about."""
 
 from __future__ import annotations
 

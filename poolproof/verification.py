@@ -1,0 +1,527 @@
+"""The life of one verification: a state machine with one entry, `handle(verification, event, now) -> Step`.
+
+    REQUESTED --Begin--> BASELINE --all paths known--> CHALLENGED --OwnerReady--> MEASURING --verdict--> CONCLUDED
+    CHALLENGED --nobody said ready--> EXPIRED      any open state --Withdraw--> WITHDRAWN
+    CONCLUDED without proof, or EXPIRED --Begin--> BASELINE      a new attempt with new roles and a smaller error budget
+
+A verification is a value, kept by the shell with compare-and-save before anything is done. All that happens next
+follows
+from it: `next_wake_ns` says when to look again, `outstanding` which jobs are not yet accounted for. So a coordinator
+that comes back from SIGKILL needs nothing else, and no step can be taken twice.
+
+Proof is a latch: a proven verification accepts no further event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import assert_never
+
+from poolproof.challenge import Challenge, Expectation, Method, Observation, Path, Round
+from poolproof.cohort import Candidate, candidates, draw
+from poolproof.decide import Assessment, decide
+from poolproof.fleet import Vantage
+from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
+from poolproof.job import Job, Report
+from poolproof.outcome import Outcome
+from poolproof.plan import (
+    baseline_ends_ns,
+    baseline_job_id,
+    baseline_jobs,
+    observations,
+    path,
+    round_ends_ns,
+    round_job_id,
+    round_jobs,
+)
+from poolproof.policy import Policy
+from poolproof.target import Target
+from poolproof.variant import Variant
+from poolproof.verdict import NOTHING, ControlProven, Inconclusive, Reason, Verdict
+
+_DAY_NS = 86_400_000_000_000
+_UNTOUCHED = Inconclusive(Reason.NOT_STARTED, (), NOTHING)
+
+
+class State(Enum):
+    """Where a verification is."""
+
+    REQUESTED = "requested"
+    BASELINE = "baseline"
+    CHALLENGED = "challenged"
+    MEASURING = "measuring"
+    CONCLUDED = "concluded"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something will still happen by itself or by the owner's word."""
+        return self in (State.REQUESTED, State.BASELINE, State.CHALLENGED, State.MEASURING)
+
+
+class NotNowError(ValueError):
+    """An event that this state does not take; the message says what to do instead."""
+
+
+class ForeignReportError(ValueError):
+    """A report that does not belong to this verification, its attempt, or the vantage that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePath:
+    """What became of one candidate's baseline job; `path` is None if its probe could not be asked."""
+
+    vantage: VantageId
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One challenge and all that was seen for it.
+
+    Attributes:
+        number: over all verifications of the target, from 1; decides the share of the error budget.
+        seed: what candidates and roles were drawn with.
+        traceparent: W3C context of the attempt's root span, or empty.
+        started_at_ns: when it began.
+        candidates: vantages of the baseline.
+        baseline_start_at_ns: when their first packets go out.
+        paths: what is known of the candidates so far.
+        challenge: None until the baseline is done.
+        challenged_at_ns: when the owner was told, or 0.
+        ready_at_ns: when the owner said "ready", or 0.
+        rounds: rounds fired.
+        observations: what they showed.
+        verdict: as things stand.
+        concluded_at_ns: when it became final, or 0.
+    """
+
+    number: int
+    seed: bytes
+    traceparent: str
+    started_at_ns: int
+    candidates: tuple[Candidate, ...]
+    baseline_start_at_ns: int
+    paths: tuple[BaselinePath, ...] = ()
+    challenge: Challenge | None = None
+    challenged_at_ns: int = 0
+    ready_at_ns: int = 0
+    rounds: tuple[Round, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    verdict: Verdict = _UNTOUCHED
+    concluded_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One applicant's claim on one target.
+
+    Attributes:
+        id: unique.
+        target: what is claimed; pinned.
+        requested: what the applicant typed (a host name, perhaps).
+        applicant: who claims it.
+        method, variant: how it shall be proven.
+        policy: by whose numbers.
+        requested_at_ns: when.
+        state: where it is.
+        attempts: oldest first; the last one is the current one.
+    """
+
+    id: VerificationId
+    target: Target
+    requested: str
+    applicant: str
+    method: Method
+    variant: Variant
+    policy: PolicyId
+    requested_at_ns: int
+    state: State = State.REQUESTED
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The current attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The current attempt's verdict, as things stand."""
+        return self.attempts[-1].verdict if self.attempts else _UNTOUCHED
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start an attempt.
+
+    Attributes:
+        number: counted on the target, over all its verifications.
+        seed: 32 secret bytes.
+        fleet: the vantages that can work now.
+        traceparent: W3C context of the attempt's root span, or empty.
+    """
+
+    number: int
+    seed: bytes
+    fleet: tuple[Vantage, ...]
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A probe's report."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Jobs that were certainly never handed to their probes, because these are not connected."""
+
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerReady:
+    """The owner says that the challenge is enacted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The applicant takes the request back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Time has passed."""
+
+
+Event = Begin | Reported | Unreachable | OwnerReady | Withdraw | Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an event led to: the verification to save, then the jobs to hand out."""
+
+    verification: Verification
+    dispatch: tuple[Job, ...] = ()
+
+
+def handle(verification: Verification, event: Event, now_ns: int, policy: Policy) -> Step:
+    """The one entry.
+
+    Raises:
+        NotNowError: the state does not take this event.
+        ForeignReportError: a report of something else.
+    """
+    match event:
+        case Begin():
+            return _begin(verification, event, now_ns, policy)
+        case Reported(report):
+            return _reported(verification, report, now_ns, policy)
+        case Unreachable(jobs):
+            return _unreachable(verification, jobs, now_ns, policy)
+        case OwnerReady():
+            return _ready(verification, now_ns, policy)
+        case Withdraw():
+            if not verification.state.is_open:
+                raise NotNowError(f"verification {verification.id} is {verification.state.value}: nothing to withdraw")
+            return Step(_conclude(verification, _idle(Reason.WITHDRAWN, verification), State.WITHDRAWN, now_ns))
+        case Wake():
+            return _advance(verification, now_ns, policy)
+        case _:
+            assert_never(event)
+
+
+def next_wake_ns(verification: Verification, policy: Policy) -> int | None:
+    """When `Wake` may change something; None if only other events can."""
+    attempt = verification.attempt
+    if attempt is None:
+        return None
+    match verification.state:
+        case State.BASELINE:
+            return baseline_ends_ns(attempt.baseline_start_at_ns, policy)
+        case State.CHALLENGED:
+            return attempt.challenged_at_ns + policy.ready_window_ns
+        case State.MEASURING:
+            return min(
+                _next_measuring_ns(attempt, _assess(attempt, policy), policy), _measuring_ends_ns(attempt, policy)
+            )
+        case State.REQUESTED | State.CONCLUDED | State.EXPIRED | State.WITHDRAWN:
+            return None
+        case _:
+            assert_never(verification.state)
+
+
+def outstanding(verification: Verification, policy: Policy) -> tuple[Job, ...]:
+    """Jobs handed out, or about to be, and not accounted for. Handing them out again is harmless."""
+    attempt = verification.attempt
+    if attempt is None:
+        return ()
+    if verification.state is State.BASELINE:
+        known = {entry.vantage for entry in attempt.paths}
+        jobs = baseline_jobs(
+            verification.id,
+            attempt.number,
+            verification.target,
+            attempt.candidates,
+            attempt.baseline_start_at_ns,
+            policy,
+        )
+        return tuple(job for job in jobs if job.vantage not in known)
+    if verification.state is State.MEASURING and attempt.challenge is not None:
+        seen = {(observation.round, observation.row) for observation in attempt.observations}
+        return tuple(
+            job
+            for fired in attempt.rounds
+            for job in round_jobs(
+                verification.id,
+                attempt.number,
+                verification.target,
+                attempt.challenge,
+                replace(fired, leased=tuple(row for row in fired.leased if (fired.number, row) not in seen)),
+                policy,
+            )
+        )
+    return ()
+
+
+def retry_not_before_ns(verification: Verification, policy: Policy) -> int:
+    """When the next attempt may begin; the pause doubles with each attempt, up to a day."""
+    attempt = verification.attempt
+    if attempt is None:
+        return 0
+    return attempt.concluded_at_ns + min(_DAY_NS, policy.retry_spacing_ns << min(len(verification.attempts) - 1, 20))
+
+
+def _begin(verification: Verification, event: Begin, now_ns: int, policy: Policy) -> Step:
+    if isinstance(verification.verdict, ControlProven):
+        raise NotNowError(f"verification {verification.id} is proven already: a proof is needed once")
+    if verification.state not in (State.REQUESTED, State.CONCLUDED, State.EXPIRED):
+        raise NotNowError(f"verification {verification.id} is {verification.state.value}: it has an attempt under way")
+    if now_ns < (earliest := retry_not_before_ns(verification, policy)):
+        wait_s = -((now_ns - earliest) // 1_000_000_000)
+        raise NotNowError(f"verification {verification.id}: the next attempt may begin in {wait_s} s; try again then")
+    chosen = candidates(event.fleet, verification.target, verification.variant, event.seed, policy)
+    attempt = Attempt(
+        event.number, event.seed, event.traceparent, now_ns, chosen, baseline_start_at_ns=now_ns + policy.lead_ns
+    )
+    begun = replace(verification, state=State.BASELINE, attempts=(*verification.attempts, attempt))
+    if not chosen:
+        return Step(_conclude(begun, Inconclusive(Reason.TOO_FEW_VANTAGES, (), NOTHING), State.CONCLUDED, now_ns))
+    return Step(begun, outstanding(begun, policy))
+
+
+def _reported(verification: Verification, report: Report, now_ns: int, policy: Policy) -> Step:
+    attempt = verification.attempt
+    if attempt is None:
+        raise ForeignReportError(f"report {report.job}: verification {verification.id} has asked for nothing yet")
+    for candidate in attempt.candidates:
+        if report.job == baseline_job_id(verification.id, attempt.number, candidate.vantage.id):
+            _check(
+                report,
+                candidate.vantage.id,
+                policy.baseline_exchanges + (policy.prefix_burst if "/" in candidate.source else 0),
+            )
+            return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
+    if attempt.challenge is not None:
+        for fired in attempt.rounds:
+            for row in fired.leased:
+                vantage = attempt.challenge.rows[row].perspective.vantage
+                if report.job == round_job_id(verification.id, attempt.number, fired.number, vantage):
+                    _check(report, vantage, 1)
+                    return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
+    raise ForeignReportError(
+        f"report {report.job}: not a job of attempt {attempt.number} of verification {verification.id}"
+    )
+
+
+def _check(report: Report, vantage: VantageId, exchanges: int) -> None:
+    if report.vantage != vantage:
+        raise ForeignReportError(f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}")
+    if len(report.exchanges) != exchanges:
+        raise ForeignReportError(
+            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}"
+        )
+
+
+def _baseline_report(
+    verification: Verification, attempt: Attempt, report: Report, candidate: Candidate, now_ns: int, policy: Policy
+) -> Step:
+    if verification.state is not State.BASELINE or any(entry.vantage == report.vantage for entry in attempt.paths):
+        return Step(verification)
+    entry = BaselinePath(report.vantage, path(report, candidate, policy))
+    return _advance(_update(verification, replace(attempt, paths=(*attempt.paths, entry))), now_ns, policy)
+
+
+def _round_report(
+    verification: Verification, attempt: Attempt, report: Report, row: int, number: int, now_ns: int, policy: Policy
+) -> Step:
+    known = any(seen.row == row and seen.round == number for seen in attempt.observations)
+    if verification.state is not State.MEASURING or known or attempt.challenge is None:
+        return Step(verification)
+    expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
+    # An expected answer needs no packet: the raw report is kept, and this record must stay small.
+    new = tuple(
+        replace(seen, packet=b"") if expected is Expectation.ANSWER else seen
+        for seen in observations(report, row, number)
+    )
+    return _advance(_update(verification, replace(attempt, observations=attempt.observations + new)), now_ns, policy)
+
+
+def _unreachable(verification: Verification, jobs: tuple[JobId, ...], now_ns: int, policy: Policy) -> Step:
+    attempt = verification.attempt
+    if attempt is None:
+        return Step(verification)
+    open_jobs = {job.id: job for job in outstanding(verification, policy)}
+    for job_id in jobs:
+        if (job := open_jobs.get(job_id)) is None:
+            continue
+        if verification.state is State.BASELINE:
+            attempt = replace(attempt, paths=(*attempt.paths, BaselinePath(job.vantage, None)))
+        elif attempt.challenge is not None:
+            row, number = _cell(verification.id, attempt, attempt.challenge, job_id)
+            failed = Observation(row, number, Outcome.PROBE_FAILED)
+            attempt = replace(attempt, observations=(*attempt.observations, failed))
+    return _advance(_update(verification, attempt), now_ns, policy)
+
+
+def _cell(verification: VerificationId, attempt: Attempt, challenge: Challenge, job: JobId) -> tuple[int, int]:
+    return next(
+        (row, fired.number)
+        for fired in attempt.rounds
+        for row in fired.leased
+        if job == round_job_id(verification, attempt.number, fired.number, challenge.rows[row].perspective.vantage)
+    )
+
+
+def _ready(verification: Verification, now_ns: int, policy: Policy) -> Step:
+    attempt = verification.attempt
+    if verification.state is State.MEASURING:
+        return Step(verification)
+    if verification.state is not State.CHALLENGED or attempt is None:
+        raise NotNowError(
+            f"verification {verification.id} is {verification.state.value}: say ready once it is "
+            f"{State.CHALLENGED.value} and its instructions are carried out"
+        )
+    measuring = replace(verification, state=State.MEASURING)
+    return _advance(_update(measuring, replace(attempt, ready_at_ns=now_ns)), now_ns, policy)
+
+
+def _advance(verification: Verification, now_ns: int, policy: Policy) -> Step:
+    """Take every step that the time and what is known allow."""
+    attempt = verification.attempt
+    if attempt is None:
+        return Step(verification)
+    match verification.state:
+        case State.BASELINE:
+            complete = len(attempt.paths) == len(attempt.candidates)
+            if not complete and now_ns < baseline_ends_ns(attempt.baseline_start_at_ns, policy):
+                return Step(verification)
+            return Step(_challenge(verification, attempt, now_ns, policy))
+        case State.CHALLENGED:
+            if now_ns < attempt.challenged_at_ns + policy.ready_window_ns:
+                return Step(verification)
+            expired = _idle(Reason.NOT_READY_IN_TIME, verification)
+            return Step(_conclude(verification, expired, State.EXPIRED, now_ns))
+        case State.MEASURING:
+            return _measure(verification, attempt, now_ns, policy)
+        case State.REQUESTED | State.CONCLUDED | State.EXPIRED | State.WITHDRAWN:
+            return Step(verification)
+        case _:
+            assert_never(verification.state)
+
+
+def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Verification:
+    by_id = {candidate.vantage.id: candidate for candidate in attempt.candidates}
+    known = [(by_id[entry.vantage], entry.path) for entry in attempt.paths if entry.path is not None]
+    usable = [(candidate, seen) for candidate, seen in known if seen.answered >= policy.baseline_min_answers]
+    # In a canonical order: the order in which reports came must not reach a decision.
+    usable.sort(key=lambda pair: pair[0].vantage.id)
+    challenge = draw(usable, verification.target, verification.variant, attempt.number, attempt.seed, policy)
+    if challenge is None:
+        few_answered = known and len(usable) <= len(known) // 2
+        reason = Reason.BASELINE_UNANSWERED if few_answered else Reason.TOO_FEW_VANTAGES
+        return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
+    challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
+    return _update(replace(verification, state=State.CHALLENGED), challenged)
+
+
+def _measure(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Step:
+    assessment = _assess(attempt, policy)
+    attempt = replace(attempt, verdict=assessment.verdict)
+    verification = _update(verification, attempt)
+    given_up = assessment.only_reports_missing and now_ns >= _missing_ends_ns(attempt, policy)
+    if assessment.final or given_up or now_ns >= _measuring_ends_ns(attempt, policy):
+        return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
+    if assessment.only_reports_missing or now_ns < _next_measuring_ns(attempt, assessment, policy):
+        return Step(verification)
+    return _fire(verification, attempt, assessment, now_ns, policy)
+
+
+def _fire(verification: Verification, attempt: Attempt, assessment: Assessment, now_ns: int, policy: Policy) -> Step:
+    if attempt.challenge is None:
+        return Step(verification)
+    start_at_ns = max(_next_start_ns(attempt, assessment, policy), now_ns + policy.lead_ns)
+    fired = Round(len(attempt.rounds), 0, start_at_ns, tuple(range(len(attempt.challenge.rows))))
+    with_round = replace(attempt, rounds=(*attempt.rounds, fired))
+    jobs = round_jobs(verification.id, attempt.number, verification.target, attempt.challenge, fired, policy)
+    return Step(_update(verification, with_round), jobs)
+
+
+def _assess(attempt: Attempt, policy: Policy) -> Assessment:
+    if attempt.challenge is None:
+        raise AssertionError(f"attempt {attempt.number} is measured without a challenge")
+    return decide(attempt.challenge, attempt.rounds, attempt.observations, attempt.number, policy)
+
+
+def _next_start_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> int:
+    """When the next round's packets go out: settled, spaced, and ever more rarely while the target serves too few."""
+    if not attempt.rounds:
+        return attempt.ready_at_ns + policy.settle_ns
+    streak = 0
+    for state in reversed(assessment.rounds):
+        if state.reason in (None, Reason.REPORT_MISSING):
+            break
+        streak += 1
+    spacing = min(policy.max_round_spacing_ns, policy.round_spacing_ns << max(0, min(streak, 20) - 1))
+    return attempt.rounds[-1].start_at_ns + spacing
+
+
+def _next_measuring_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> int:
+    """When the next round can be fired: the last one is accounted for or overdue, and the next start is near."""
+    if assessment.only_reports_missing:
+        return _missing_ends_ns(attempt, policy)
+    due = _next_start_ns(attempt, assessment, policy) - policy.lead_ns
+    if not attempt.rounds:
+        return due
+    last = attempt.rounds[-1]
+    seen = {observation.row for observation in attempt.observations if observation.round == last.number}
+    return due if seen.issuperset(last.leased) else max(due, round_ends_ns(last.start_at_ns, policy))
+
+
+def _missing_ends_ns(attempt: Attempt, policy: Policy) -> int:
+    return round_ends_ns(attempt.rounds[-1].start_at_ns, policy) + policy.missing_grace_ns
+
+
+def _measuring_ends_ns(attempt: Attempt, policy: Policy) -> int:
+    return attempt.ready_at_ns + policy.measuring_window_ns
+
+
+def _idle(reason: Reason, verification: Verification) -> Inconclusive:
+    verdict = verification.verdict
+    return Inconclusive(reason, (), verdict.tally)
+
+
+def _conclude(verification: Verification, verdict: Verdict, state: State, now_ns: int) -> Verification:
+    attempt = verification.attempt
+    concluded = replace(verification, state=state)
+    return (
+        concluded if attempt is None else _update(concluded, replace(attempt, verdict=verdict, concluded_at_ns=now_ns))
+    )
+
+
+def _update(verification: Verification, attempt: Attempt) -> Verification:
+    return replace(verification, attempts=(*verification.attempts[:-1], attempt))
