@@ -70,8 +70,8 @@ class Vantage:
                 ) from None
             if prefix.prefixlen > 112:
                 raise ValueError(
-                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix}: give /112 or shorter,
-                    so that random addresses cannot be guessed"
+                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix}: give /112 or shorter,"
+                    " so that random addresses cannot be guessed"
                 )
         if self.ipv4 is None and self.ipv6 is None and self.ipv6_prefix is None:
             raise ValueError(f"vantage {self.id}: give ipv4, ipv6 or ipv6_prefix")
