@@ -46,7 +46,7 @@ class ControlCheck:
 
         Args:
             source: own address to send from.
-            send_before_ns: nothing is sent from this time on; an answer may still come later.
+            send_before_ns: from this time on nothing is asked again; the first try goes out in any case.
             seen: gets each exchange when it ends, for somebody who cannot wait for the last.
 
         Returns:
@@ -54,8 +54,8 @@ class ControlCheck:
         """
         servers = self._settings.of_family(family_of(source))
         exchanges: list[Exchange] = []
-        for _ in range(self._settings.tries):
-            if send_before_ns is not None and self._clock.now_ns() >= send_before_ns:
+        for attempt in range(self._settings.tries):
+            if attempt and send_before_ns is not None and self._clock.now_ns() >= send_before_ns:
                 break
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._ask(source, server, seen)) for server in servers]

@@ -277,8 +277,8 @@ class Journal:
 
     def _corrupt(self, reason: str) -> JournalCorruptError:
         return JournalCorruptError(
-            f"journal {self._path}: {reason}; move the file away to start with an empty one: the reports in it are lost,"
-            " and the coordinator will count their jobs as unreported"
+            f"journal {self._path}: {reason}; move the file away to start with an empty one: the reports in it are"
+            " lost, and the coordinator will count their jobs as unreported"
         )
 
     def _read(self, job: JobId, payload: bytes) -> Report:
