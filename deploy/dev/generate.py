@@ -28,10 +28,11 @@ def generate(into: Path) -> dict[Path, str]:
     package.mkdir(parents=True, exist_ok=True)
     sources = sorted(str(path.relative_to(PROTO)) for path in (PROTO / PACKAGE).glob("*.proto"))
     # mypy-protobuf, because protoc's own stubs leave the gRPC half untyped.
-    outputs = [f"--{kind}_out={into}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    outputs = [f"--{kind}_out={into}" for kind in ("python", "grpc_python")]
+    outputs += [f"--{kind}_out=quiet:{into}" for kind in ("mypy", "mypy_grpc")]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *sources]
     environment = {"PATH": f"{BIN}:/usr/bin:/bin"}
-    subprocess.run(command, check=True, cwd=PROTO, env=environment, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=PROTO, env=environment)
     (package / "__init__.py").write_text(INIT)
     for path in package.glob("*_pb2_grpc.py*"):
         name = path.name.split("_pb2_grpc")[0]
@@ -48,9 +49,13 @@ def _contents(package: Path) -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     """Exit code 1 if `--check` finds a difference."""
-    lint()
-    with tempfile.TemporaryDirectory() as scratch:
-        fresh = generate(Path(scratch))
+    try:
+        lint()
+        with tempfile.TemporaryDirectory() as scratch:
+            fresh = generate(Path(scratch))
+    except subprocess.CalledProcessError as error:
+        print(f"gen: {Path(error.cmd[0]).name} found the faults above in proto/", file=sys.stderr)
+        return 1
     kept = _contents(ROOT / PACKAGE)
     different = sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
     if arguments == ["--check"]:
