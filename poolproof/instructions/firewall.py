@@ -1,0 +1,212 @@
+"""nftables and iptables: rules in a table or chain of their own, so that one line takes them away.
+
+They stand before every other rule: an nftables base chain at priority -150 comes before `filter` (0), and what it drops
+stays dropped whatever later chains accept; the iptables chain is called from position 1 of INPUT.
+
+ALLOW_ONLY drops requests of NTP mode 3 alone. Time servers that ntpd itself asks answer in mode 4 *to port 123*,
+because ntpd also asks from port 123: a rule for all of UDP port 123 would cut the server off its own time. Connection
+tracking would tell them apart too, but lets through who was answered in the last 30 s, and busy servers switch it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from poolproof.instructions import remarks
+from poolproof.instructions.model import Instructions, Network, Request, Step, show
+from poolproof.target import Family
+from poolproof.variant import Variant
+
+_NFT_CHECK: Final = ("nft list table inet poolproof",)
+_NFT_UNDO: Final = ("nft delete table inet poolproof",)
+_NFT_FRESH: Final = ("table inet poolproof", "delete table inet poolproof")
+"""Makes the table if it is not there and deletes it: without error, whether it was there or not."""
+
+_FORWARDED: Final = (
+    "If NTP runs in a container or behind this machine's NAT, the packets are forwarded and pass no input chain:"
+)
+_NFT_FORWARDED: Final = f"{_FORWARDED} write `hook forward` instead of `hook input`."
+_NOT_KEPT: Final = "The rules are gone after a reboot."
+
+
+def nftables(request: Request) -> Instructions:
+    """An own table, loaded as one transaction."""
+    return Instructions(
+        title=remarks.title(request, "nftables"),
+        summary=remarks.summary(request),
+        steps=nft_steps(request),
+        undo=(nft_undo(),),
+        assurance_note=remarks.assurance(request),
+        caveats=(_NFT_FORWARDED, _NOT_KEPT, *remarks.caveats(request)),
+    )
+
+
+def nft_steps(request: Request) -> tuple[Step, ...]:
+    """Steps with nftables: the owner of a daemon without access control takes the same."""
+    port, source = request.target.port, _nft_source(request.family)
+    if request.variant is Variant.ALLOW_ONLY:
+        rules: tuple[str, ...] = (
+            'iifname "lo" accept',
+            f"{source} {_nft_set(request.monitor_networks)} accept",
+            f"meta nfproto ipv{request.family.value} udp dport {port} @th,64,8 & 0x07 == 0x03 counter drop",
+        )
+        what = (
+            "Load a table of its own that drops NTP requests (mode 3) of everybody but the monitors."
+            " Answers of your own time sources (mode 4) are let through."
+        )
+        return (_nft_load(what, rules),)
+    rules = (f"{source} {_nft_set(request.verifier_networks)} udp dport {port} counter drop",)
+    easiest = _nft_load("Easiest: load a table of its own that drops the verifiers' packets.", rules)
+    if remarks.all_prefixes(request):
+        return (easiest,)
+    reject = (
+        f"nft 'insert rule inet poolproof input {source} {_nft_set(request.verifier_networks)}"
+        f" udp dport {port} counter reject with icmpx type admin-prohibited'"
+    )
+    stronger = Step(
+        text="Stronger: one line more. It refuses the packets before the other rule drops them.",
+        commands=(reject,),
+        check=_NFT_CHECK,
+        expect="a rule that ends in `reject with icmpx admin-prohibited`, above the one that ends in `drop`",
+    )
+    return easiest, stronger
+
+
+def nft_undo(text: str = "Delete the table, and with it all its rules.") -> Step:
+    """One line."""
+    return Step(text=text, commands=_NFT_UNDO, check=("nft list tables",), expect="no `table inet poolproof`")
+
+
+def nft_reject(request: Request) -> Step:
+    """One line that refuses the verifiers in front of a daemon that could only be silent."""
+    rule = (
+        f"{_nft_source(request.family)} {_nft_set(request.verifier_networks)} udp dport {request.target.port}"
+        " counter reject with icmpx type admin-prohibited"
+    )
+    chain = f"chain input {{ type filter hook input priority -150; {rule}; }};"
+    return Step(
+        text=(
+            "Stronger: one line more. Let the firewall (nftables) refuse the packets before the daemon sees them."
+            " Without nftables, take the instructions for iptables instead."
+        ),
+        commands=(f"nft '{'; '.join(_NFT_FRESH)}; table inet poolproof {{ {chain} }}'",),
+        check=_NFT_CHECK,
+        expect="a rule that ends in `reject with icmpx admin-prohibited`",
+    )
+
+
+def iptables(request: Request) -> Instructions:
+    """An own chain, called first from INPUT; with ip6tables for an IPv6 target."""
+    program = "iptables" if request.family is Family.IPV4 else "ip6tables"
+    undo = Step(
+        text="Take the chain out of INPUT and delete it.",
+        commands=tuple(f"{program} {rest}" for rest in ("-D INPUT -j POOLPROOF", "-F POOLPROOF", "-X POOLPROOF")),
+        check=(f"{program} -S | grep POOLPROOF",),
+        expect="nothing",
+    )
+    return Instructions(
+        title=remarks.title(request, program),
+        summary=remarks.summary(request),
+        steps=_iptables_steps(request, program),
+        undo=(undo,),
+        assurance_note=remarks.assurance(request),
+        caveats=(
+            f"{_FORWARDED} write FORWARD (with Docker: DOCKER-USER) instead of INPUT.",
+            f"{_NOT_KEPT} A reload of ufw, firewalld or another tool that owns INPUT removes them too:"
+            " then run the steps again.",
+            *remarks.caveats(request),
+        ),
+    )
+
+
+def _iptables_steps(request: Request, program: str) -> tuple[Step, ...]:
+    to_port = f"-p udp --dport {request.target.port}"
+    fresh = f"{program} -N POOLPROOF 2>/dev/null || {program} -F POOLPROOF"
+    first = f"{program} -D INPUT -j POOLPROOF 2>/dev/null; {program} -I INPUT 1 -j POOLPROOF"
+    check = (f"{program} -nvL INPUT 1", f"{program} -nvL POOLPROOF")
+    if request.variant is Variant.ALLOW_ONLY:
+        keep = [f"{program} -A POOLPROOF -s {show(network)} -j RETURN" for network in request.monitor_networks]
+        only = Step(
+            text=(
+                "Drop NTP requests (mode 3) of everybody but the monitors, in a chain of its own that comes first."
+                " Answers of your own time sources (mode 4) are let through."
+            ),
+            commands=(
+                fresh,
+                f"{program} -A POOLPROOF -i lo -j RETURN",
+                *keep,
+                f"{program} -A POOLPROOF {to_port} -m u32 --u32 '{_U32_MODE_3[request.family]}' -j DROP",
+                first,
+            ),
+            check=check,
+            expect="the jump to POOLPROOF, and in it one DROP below the RETURN lines; DROP counts packets",
+        )
+        tracked = Step(
+            text=(
+                "Only if the line with `u32` was refused (some systems lack that module): tell answers from requests by"
+                " connection tracking. Requests from ports that were answered in the last 30 s still get through"
+                " at first."
+            ),
+            commands=(
+                f"{program} -A POOLPROOF {to_port} -m conntrack --ctstate ESTABLISHED -j RETURN",
+                f"{program} -A POOLPROOF {to_port} -j DROP",
+            ),
+            check=check,
+            expect="one DROP, in the last line",
+        )
+        return only, tracked
+    drops = [f"{program} -A POOLPROOF -s {show(network)} {to_port} -j DROP" for network in request.verifier_networks]
+    easiest = Step(
+        text="Easiest: drop the verifiers' packets, in a chain of its own that comes first.",
+        commands=(fresh, *drops, first),
+        check=check,
+        expect="the jump to POOLPROOF, and in it a DROP for each verifier",
+    )
+    if remarks.all_prefixes(request):
+        return (easiest,)
+    sources = ",".join(show(network) for network in request.verifier_networks)
+    stronger = Step(
+        text="Stronger: one line more. It refuses the packets before the other rules drop them.",
+        commands=(
+            f"{program} -I POOLPROOF -s {sources} {to_port} -j REJECT --reject-with {_PROHIBITED[request.family]}",
+        ),
+        check=(f"{program} -nvL POOLPROOF",),
+        expect="a REJECT for each verifier above the DROP lines",
+    )
+    return easiest, stronger
+
+
+_PROHIBITED: Final = {Family.IPV4: "icmp-admin-prohibited", Family.IPV6: "icmp6-adm-prohibited"}
+
+_U32_MODE_3: Final = {
+    Family.IPV4: "0>>22&0x3C@8>>24&0x07=0x03",
+    Family.IPV6: "48>>24&0x07=0x03",
+}
+"""First byte of the UDP payload, mode bits (RFC 5905 §7.3): IPv4 by its header length, IPv6 without extensions."""
+
+
+def _nft_load(text: str, rules: Iterable[str]) -> Step:
+    table = (
+        *_NFT_FRESH,
+        "table inet poolproof {",
+        "  chain input {",
+        "    type filter hook input priority -150; policy accept;",
+        *(f"    {rule}" for rule in rules),
+        "  }",
+        "}",
+    )
+    return Step(
+        text=text,
+        commands=("\n".join(("nft -f - <<'END'", *table, "END")),),
+        check=_NFT_CHECK,
+        expect="the rules; the counter goes up when packets are dropped",
+    )
+
+
+def _nft_source(family: Family) -> str:
+    return "ip saddr" if family is Family.IPV4 else "ip6 saddr"
+
+
+def _nft_set(networks: Iterable[Network]) -> str:
+    return f"{{ {remarks.listed(networks)} }}"
