@@ -94,8 +94,7 @@ def _is_best(assurance: Assurance, weight: Weight, challenge: Challenge, attempt
     """Whether more rounds could not raise the assurance."""
     if assurance >= challenge.aim:
         return True
-    # The odds are as good as they were meant to be, and what is missing is beyond an attacker's reach for no
-    round to come.
+    # The odds are what they were meant to be, and no round to come could put them beyond an attacker's reach.
     needed = policy.threshold(challenge.aim, attempt)
     return weight.total >= needed and weight.unforgeable_limit < needed
 

@@ -53,7 +53,7 @@ def _block(request: Request) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
         return (deny,), (allow,)
     return (deny, nft_reject(request)), (
         allow,
-        nft_undo("Only if you did the stronger step: delete the firewall's table."),
+        nft_undo(request, "Only if you did the stronger step: delete the firewall's table."),
     )
 
 

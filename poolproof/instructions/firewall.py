@@ -1,5 +1,8 @@
 """nftables and iptables: rules in a table or chain of their own, so that one line takes them away.
 
+IPv4 and IPv6 have a table each (`ip poolproof`, `ip6 poolproof`): a host's two targets may be verified at the same time,
+and the steps for one must not undo the other's.
+
 They stand before every other rule: an nftables base chain at priority -150 comes before `filter` (0), and what it drops
 stays dropped whatever later chains accept; the iptables chain is called from position 1 of INPUT.
 
@@ -18,81 +21,83 @@ from poolproof.instructions.model import Instructions, Network, Request, Step, s
 from poolproof.target import Family
 from poolproof.variant import Variant
 
-_NFT_CHECK: Final = ("nft list table inet poolproof",)
-_NFT_UNDO: Final = ("nft delete table inet poolproof",)
-_NFT_FRESH: Final = ("table inet poolproof", "delete table inet poolproof")
-"""Makes the table if it is not there and deletes it: without error, whether it was there or not."""
-
-_FORWARDED: Final = (
-    "If NTP runs in a container or behind this machine's NAT, the packets are forwarded and pass no input chain:"
-)
-_NFT_FORWARDED: Final = f"{_FORWARDED} write `hook forward` instead of `hook input`."
+_NFT_TABLE: Final = {Family.IPV4: "table ip poolproof", Family.IPV6: "table ip6 poolproof"}
+_NFT_PROHIBITED: Final = {
+    Family.IPV4: "reject with icmp type admin-prohibited",
+    Family.IPV6: "reject with icmpv6 type admin-prohibited",
+}
+_NFT_REJECT_SHOWN: Final = {
+    Family.IPV4: "`reject with icmp admin-prohibited`",
+    Family.IPV6: "`reject with icmpv6 admin-prohibited`",
+}
 _NOT_KEPT: Final = "The rules are gone after a reboot."
 
 
 def nftables(request: Request) -> Instructions:
     """An own table, loaded as one transaction."""
+    forwarded = _forwarded(request, "write `hook forward` instead of `hook input`, and the port inside the container")
     return Instructions(
         title=remarks.title(request, "nftables"),
         summary=remarks.summary(request),
         steps=nft_steps(request),
-        undo=(nft_undo(),),
+        undo=(nft_undo(request),),
         assurance_note=remarks.assurance(request),
-        caveats=(_NFT_FORWARDED, _NOT_KEPT, *remarks.caveats(request)),
+        caveats=(forwarded, _NOT_KEPT, *remarks.caveats(request)),
     )
 
 
 def nft_steps(request: Request) -> tuple[Step, ...]:
     """Steps with nftables: the owner of a daemon without access control takes the same."""
-    port, source = request.target.port, _nft_source(request.family)
     if request.variant is Variant.ALLOW_ONLY:
         rules: tuple[str, ...] = (
             'iifname "lo" accept',
-            f"{source} {_nft_set(request.monitor_networks)} accept",
-            f"meta nfproto ipv{request.family.value} udp dport {port} @th,64,8 & 0x07 == 0x03 counter drop",
+            f"{_nft_sources(request.monitor_networks)} accept",
+            f"udp dport {request.target.port} @th,64,8 & 0x07 == 0x03 counter drop",
         )
         what = (
             "Load a table of its own that drops NTP requests (mode 3) of everybody but the monitors."
             " Answers of your own time sources (mode 4) are let through."
         )
-        return (_nft_load(what, rules),)
-    rules = (f"{source} {_nft_set(request.verifier_networks)} udp dport {port} counter drop",)
-    easiest = _nft_load("Easiest: load a table of its own that drops the verifiers' packets.", rules)
+        return (_nft_load(request, what, rules),)
+    packets = _nft_verifiers(request)
+    easiest = _nft_load(
+        request,
+        "Easiest: load a table of its own that drops the verifiers' packets."
+        if not remarks.all_prefixes(request)
+        else "Load a table of its own that drops the verifiers' packets.",
+        (f"{packets} counter drop",),
+    )
     if remarks.all_prefixes(request):
         return (easiest,)
-    reject = (
-        f"nft 'insert rule inet poolproof input {source} {_nft_set(request.verifier_networks)}"
-        f" udp dport {port} counter reject with icmpx type admin-prohibited'"
-    )
+    where = _NFT_TABLE[request.family].removeprefix("table ")
     stronger = Step(
         text="Stronger: one line more. It refuses the packets before the other rule drops them.",
-        commands=(reject,),
-        check=_NFT_CHECK,
-        expect="a rule that ends in `reject with icmpx admin-prohibited`, above the one that ends in `drop`",
+        commands=(f"nft 'insert rule {where} input {packets} counter {_NFT_PROHIBITED[request.family]}'",),
+        check=_nft_check(request),
+        expect=f"a rule that ends in {_NFT_REJECT_SHOWN[request.family]}, above the one that ends in `drop`",
     )
     return easiest, stronger
 
 
-def nft_undo(text: str = "Delete the table, and with it all its rules.") -> Step:
+def nft_undo(request: Request, text: str = "Delete the table, and with it all its rules.") -> Step:
     """One line."""
-    return Step(text=text, commands=_NFT_UNDO, check=("nft list tables",), expect="no `table inet poolproof`")
+    table = _NFT_TABLE[request.family]
+    return Step(text=text, commands=(f"nft delete {table}",), check=("nft list tables",), expect=f"no `{table}`")
 
 
 def nft_reject(request: Request) -> Step:
     """One line that refuses the verifiers in front of a daemon that could only be silent."""
-    rule = (
-        f"{_nft_source(request.family)} {_nft_set(request.verifier_networks)} udp dport {request.target.port}"
-        " counter reject with icmpx type admin-prohibited"
-    )
+    table = _NFT_TABLE[request.family]
+    rule = f"{_nft_verifiers(request)} counter {_NFT_PROHIBITED[request.family]}"
     chain = f"chain input {{ type filter hook input priority -150; {rule}; }};"
     return Step(
         text=(
             "Stronger: one line more. Let the firewall (nftables) refuse the packets before the daemon sees them."
             " Without nftables, take the instructions for iptables instead."
         ),
-        commands=(f"nft '{'; '.join(_NFT_FRESH)}; table inet poolproof {{ {chain} }}'",),
-        check=_NFT_CHECK,
-        expect="a rule that ends in `reject with icmpx admin-prohibited`",
+        commands=(f"nft '{table}; delete {table}; {table} {{ {chain} }}'",),
+        check=_nft_check(request),
+        expect=f"a rule that ends in {_NFT_REJECT_SHOWN[request.family]}",
     )
 
 
@@ -112,7 +117,7 @@ def iptables(request: Request) -> Instructions:
         undo=(undo,),
         assurance_note=remarks.assurance(request),
         caveats=(
-            f"{_FORWARDED} write FORWARD (with Docker: DOCKER-USER) instead of INPUT.",
+            _forwarded(request, "write FORWARD (with Docker: DOCKER-USER) instead of INPUT, here and in the undo"),
             f"{_NOT_KEPT} A reload of ufw, firewalld or another tool that owns INPUT removes them too:"
             " then run the steps again.",
             *remarks.caveats(request),
@@ -186,10 +191,19 @@ _U32_MODE_3: Final = {
 """First byte of the UDP payload, mode bits (RFC 5905 §7.3): IPv4 by its header length, IPv6 without extensions."""
 
 
-def _nft_load(text: str, rules: Iterable[str]) -> Step:
-    table = (
-        *_NFT_FRESH,
-        "table inet poolproof {",
+def _forwarded(request: Request, block: str) -> str:
+    """An ALLOW_ONLY rule in a forward chain would also drop the requests that the server itself sends."""
+    instead = block if request.variant is Variant.BLOCK else "take the instructions for the daemon itself"
+    return f"If NTP runs in a container, its packets are forwarded and pass no input chain: {instead}."
+
+
+def _nft_load(request: Request, text: str, rules: Iterable[str]) -> Step:
+    """Loads a table anew. Naming it before deleting it is no error, whether it was there or not."""
+    table = _NFT_TABLE[request.family]
+    ruleset = (
+        table,
+        f"delete {table}",
+        f"{table} {{",
         "  chain input {",
         "    type filter hook input priority -150; policy accept;",
         *(f"    {rule}" for rule in rules),
@@ -198,15 +212,19 @@ def _nft_load(text: str, rules: Iterable[str]) -> Step:
     )
     return Step(
         text=text,
-        commands=("\n".join(("nft -f - <<'END'", *table, "END")),),
-        check=_NFT_CHECK,
+        commands=("\n".join(("nft -f - <<'END'", *ruleset, "END")),),
+        check=_nft_check(request),
         expect="the rules; the counter goes up when packets are dropped",
     )
 
 
-def _nft_source(family: Family) -> str:
-    return "ip saddr" if family is Family.IPV4 else "ip6 saddr"
+def _nft_check(request: Request) -> tuple[str, ...]:
+    return (f"nft list {_NFT_TABLE[request.family]}",)
 
 
-def _nft_set(networks: Iterable[Network]) -> str:
-    return f"{{ {remarks.listed(networks)} }}"
+def _nft_verifiers(request: Request) -> str:
+    return f"{_nft_sources(request.verifier_networks)} udp dport {request.target.port}"
+
+
+def _nft_sources(networks: tuple[Network, ...]) -> str:
+    return f"{'ip' if networks[0].version == 4 else 'ip6'} saddr {{ {remarks.listed(networks)} }}"

@@ -21,7 +21,8 @@ from poolproof.instructions.model import Instructions, Network, Request, Step, i
 from poolproof.target import Family
 from poolproof.variant import Variant
 
-_MARK: Final = "# poolproof"
+_MARK: Final = {Family.IPV4: "# poolproof-ipv4", Family.IPV6: "# poolproof-ipv6"}
+"""One for each family: a host's two targets may be verified at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ _NTPSEC: Final = _Daemon(
     name="ntpsec",
     file="/etc/ntpsec/ntp.conf",
     service="ntpsec",
-    elsewhere="/etc/ntp.conf and ntpd",
+    elsewhere="it is often /etc/ntp.conf and ntpd",
     dhcp="/run/ntpsec/ntp.conf.dhcp",
     takes_cidr=True,
     flags="nomodify noquery",
@@ -49,7 +50,7 @@ _CLASSIC: Final = _Daemon(
     name="ntpd (classic)",
     file="/etc/ntp.conf",
     service="ntp",
-    elsewhere="/etc/ntpd.conf and ntpd",
+    elsewhere="the service is often called ntpd",
     dhcp="/run/ntp.conf.dhcp",
     takes_cidr=False,
     flags="notrap nomodify noquery",
@@ -67,9 +68,10 @@ def ntpd(request: Request) -> Instructions:
 
 
 def _instructions(request: Request, daemon: _Daemon) -> Instructions:
-    remove = f"sed -i -e '/{_MARK}$/d' -e '$a\\' {daemon.file}"
+    mark = _MARK[request.family]
+    remove = f"sed -i -e '/{mark}$/d' -e '$a\\' {daemon.file}"
     restart = f"systemctl restart {daemon.service}"
-    show_lines = f"grep '{_MARK}$' {daemon.file}"
+    show_lines = f"grep '{mark}$' {daemon.file}"
     block = request.variant is Variant.BLOCK
     easy = block and not remarks.all_prefixes(request)
     steps = [
@@ -104,7 +106,7 @@ def _instructions(request: Request, daemon: _Daemon) -> Instructions:
     ]
     if easy:
         steps.append(nft_reject(request))
-        undo.append(nft_undo("Only if you did the stronger step: delete the firewall's table."))
+        undo.append(nft_undo(request, "Only if you did the stronger step: delete the firewall's table."))
     return Instructions(
         title=remarks.title(request, daemon.name),
         summary=remarks.summary(request),
@@ -112,7 +114,7 @@ def _instructions(request: Request, daemon: _Daemon) -> Instructions:
         undo=tuple(undo),
         assurance_note=remarks.assurance(request),
         caveats=(
-            f"{remarks.DEBIAN_PATHS} {daemon.elsewhere}.",
+            f"File and service names are Debian's and Ubuntu's; elsewhere {daemon.elsewhere}. The commands are for Linux.",
             f"If {daemon.dhcp} exists (time servers from DHCP), Debian's daemon reads that copy instead:"
             f" `rm -f {daemon.dhcp}` before the restart.",
             "With a control key `ntpq` can add `restrict` lines without a restart (`:config`), but only ntpsec 1.2.3"
@@ -123,16 +125,19 @@ def _instructions(request: Request, daemon: _Daemon) -> Instructions:
 
 
 def _block(request: Request, daemon: _Daemon) -> tuple[str, ...]:
-    return tuple(f"restrict {_where(network, daemon)} ignore {_MARK}" for network in request.verifier_networks)
+    return tuple(
+        f"restrict {_where(network, daemon)} ignore {_MARK[request.family]}" for network in request.verifier_networks
+    )
 
 
 def _allow_only(request: Request, daemon: _Daemon) -> tuple[str, ...]:
+    mark = _MARK[request.family]
     option, loopback = ("-4", "127.0.0.1") if request.family is Family.IPV4 else ("-6", "::1")
     return (
-        f"restrict {option} default ignore {_MARK}",
-        f"restrict source {daemon.flags} {_MARK}",
-        f"restrict {loopback} {_MARK}",
-        *(f"restrict {_where(network, daemon)} {daemon.flags} {_MARK}" for network in request.monitor_networks),
+        f"restrict {option} default ignore {mark}",
+        f"restrict source {daemon.flags} {mark}",
+        f"restrict {loopback} {mark}",
+        *(f"restrict {_where(network, daemon)} {daemon.flags} {mark}" for network in request.monitor_networks),
     )
 
 

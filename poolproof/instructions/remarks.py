@@ -8,8 +8,6 @@ from poolproof.instructions.model import Network, Request, is_single, show
 from poolproof.target import Family
 from poolproof.variant import Variant
 
-DEBIAN_PATHS = "File and service names are Debian's and Ubuntu's; elsewhere look for"
-
 
 def listed(networks: Iterable[Network]) -> str:
     """Addresses and prefixes with commas between."""
@@ -71,10 +69,12 @@ def caveats(request: Request) -> tuple[str, ...]:
         "The rules compare source addresses. If a load balancer, proxy or source NAT stands in front of the server"
         " and hides them, set the rules there."
     )
+    one_by_one = f"If this host has several IPv{own} addresses, verify one after the other."
     after = "Undo it when the verdict is there: a proof is needed once."
     return (
         f"This is for IPv{own} alone. If the same host also answers on IPv{other}, that is another target with a"
         f" verification and instructions of its own; these steps leave its IPv{other} answers as they are.",
+        one_by_one,
         behind,
         after,
     )
