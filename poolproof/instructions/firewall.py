@@ -1,7 +1,7 @@
 """nftables and iptables: rules in a table or chain of their own, so that one line takes them away.
 
-IPv4 and IPv6 have a table each (`ip poolproof`, `ip6 poolproof`): a host's two targets may be verified at the same time,
-and the steps for one must not undo the other's.
+IPv4 and IPv6 have a table each (`ip poolproof`, `ip6 poolproof`): a host's two targets may be verified at the same
+time, and the steps for one must not undo the other's.
 
 They stand before every other rule: an nftables base chain at priority -150 comes before `filter` (0), and what it drops
 stays dropped whatever later chains accept; the iptables chain is called from position 1 of INPUT.

@@ -114,7 +114,8 @@ def _instructions(request: Request, daemon: _Daemon) -> Instructions:
         undo=tuple(undo),
         assurance_note=remarks.assurance(request),
         caveats=(
-            f"File and service names are Debian's and Ubuntu's; elsewhere {daemon.elsewhere}. The commands are for Linux.",
+            f"File and service names are Debian's and Ubuntu's; elsewhere {daemon.elsewhere}."
+            " The commands are for Linux.",
             f"If {daemon.dhcp} exists (time servers from DHCP), Debian's daemon reads that copy instead:"
             f" `rm -f {daemon.dhcp}` before the restart.",
             "With a control key `ntpq` can add `restrict` lines without a restart (`:config`), but only ntpsec 1.2.3"

@@ -17,10 +17,8 @@ from poolproof.target import Family
 from poolproof.variant import Variant
 
 _FILE: Final = "/etc/ntpd-rs/ntp.toml"
-_REMOVE: Final = f"sed -i '/# poolproof$/d' {_FILE}"
 _VALIDATE: Final = f"ntp-ctl validate -c {_FILE}"
 _RESTART: Final = "systemctl restart ntpd-rs"
-_SHOW: Final = f"grep '# poolproof$' {_FILE}"
 
 _NOT_MONITORED: Final = {
     Family.IPV4: ("127.0.0.0/8", "::1/128", "2000::/3", "fc00::/7", "fe80::/10"),
@@ -38,13 +36,15 @@ def ntpd_rs(request: Request) -> Instructions:
     if not block:
         filters += _NOT_MONITORED[request.family]
     quoted = ", ".join(f'"{each}"' for each in filters)
-    line = f'{key} = {{ filter = [{quoted}], action = "ignore" }} # poolproof'
+    mark = f"# poolproof-ipv{request.family.value}"
+    remove, show_line = f"sed -i '/{mark}$/d' {_FILE}", f"grep '{mark}$' {_FILE}"
+    line = f'{key} = {{ filter = [{quoted}], action = "ignore" }} {mark}'
     steps = [
-        Step(text="Take out the line of an earlier attempt. The first time it changes nothing.", commands=(_REMOVE,)),
+        Step(text="Take out the line of an earlier attempt. The first time it changes nothing.", commands=(remove,)),
         Step(
             text=f"{'Easiest: put' if easy else 'Put'} one line under each `[[server]]` of {_FILE}.",
             commands=(rf"sed -i '/^[[:space:]]*\[\[server\]\]/a {line}' {_FILE}",),
-            check=(_SHOW, _VALIDATE),
+            check=(show_line, _VALIDATE),
             expect=f"the line with `{key}`, and `Config looks good`",
         ),
         Step(
@@ -58,8 +58,8 @@ def ntpd_rs(request: Request) -> Instructions:
         steps.append(
             Step(
                 text="Stronger: one line more. The daemon then answers the verifiers with the refusal DENY.",
-                commands=(f'sed -i \'/# poolproof$/s/"ignore"/"deny"/\' {_FILE} && {_RESTART}',),
-                check=(_SHOW,),
+                commands=(f'sed -i \'/{mark}$/s/"ignore"/"deny"/\' {_FILE} && {_RESTART}',),
+                check=(show_line,),
                 expect='the line, now with action = "deny"',
             )
         )
@@ -70,15 +70,15 @@ def ntpd_rs(request: Request) -> Instructions:
         undo=(
             Step(
                 text="Take the line out again and restart.",
-                commands=(_REMOVE, _RESTART),
-                check=(_SHOW,),
+                commands=(remove, _RESTART),
+                check=(show_line,),
                 expect="nothing",
             ),
         ),
         assurance_note=remarks.assurance(request),
         caveats=(
-            f"If a `[[server]]` already has a {key}, `ntp-ctl validate` says `duplicate key`:"
-            " then undo, and add the addresses to your own list, or take the instructions for a firewall.",
+            f"If a `[[server]]` already has a {key} (also one for a verification of the other family), `ntp-ctl validate`"
+            " says `duplicate key`: then undo before you restart, and take the instructions for a firewall.",
             *remarks.caveats(request),
         ),
     )
