@@ -8,8 +8,8 @@ Two ways in which the network could make the asked pattern by itself are weighed
 - **all at once**: since the baseline the target answers any exchange with one probability q, whatever its source (a
   congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a`
   answered and
-  `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that do not
-  count are repeated, which H0 may use as well: each round is weighed given that it counts or refutes.
+  `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that are worth
+  nothing are repeated, which H0 may use as well: each round is weighed given that it is worth something or refutes.
 
 Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
 reaching that
@@ -25,8 +25,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-
-from poolproof.challenge import quorum
 
 _GRID = 400
 """Points on which the worst q is sought; the golden-section step afterwards makes it exact to 1e-9."""
@@ -93,9 +91,9 @@ def round_evidence(
     """Nats that one counted round is worth against "the target answers everything with probability q".
 
     Args:
-        monitors: monitors asked in the round; a quorum of them must be answered for it to count.
-        answered: how many were.
-        witnesses: witnesses asked that expect an answer; one of them must be answered for the round to count.
+        monitors: monitors asked in the round.
+        answered: how many of them were answered.
+        witnesses: witnesses asked that expect an answer.
         witnessed: how many were.
         silent: must-be-silent exchanges of the round, all silent.
         expected_loss: loss that H1 expects of the answering ones.
@@ -106,19 +104,15 @@ def round_evidence(
     lost = monitors + witnesses - good
 
     def under_h0(q: float) -> float:
-        counts = _at_least(quorum(monitors), monitors, q) * (1 - (1 - q) ** witnesses if witnesses else 1.0)
-        every_silent = (1 - q) ** silent
-        decided = 1 - every_silent * (1 - counts)
+        # Given that the round refutes or is worth something. At the least the perfect round is; fewer such rounds make
+        # H0 look more likely, so this errs on the safe side.
+        decided = 1 - (1 - q) ** silent * (1 - q ** (monitors + witnesses))
         return good * math.log(q) + (lost + silent) * math.log1p(-q) - math.log(decided)
 
     under_h1 = good * math.log1p(-expected_loss) + lost * math.log(expected_loss)
     peak = max(range(1, _GRID), key=lambda i: under_h0(i / _GRID))
     worst = _maximum(under_h0, (peak - 1) / _GRID, (peak + 1) / _GRID)
     return max(0.0, under_h1 - worst)
-
-
-def _at_least(some: int, of: int, q: float) -> float:
-    return math.fsum(math.comb(of, k) * q**k * (1 - q) ** (of - k) for k in range(some, of + 1))
 
 
 def _maximum(f: Callable[[float], float], low: float, high: float) -> float:
