@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from poolproof.ntp import Header, client_request, decode
 from tests.lab.net import Host
 
-SILENCE_S = 0.4
+SILENCE_S = 0.3
 """How long nothing must come until it is silence: an answer inside one machine takes under a millisecond."""
 
 _IP_RECVERR = 11

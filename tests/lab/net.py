@@ -25,7 +25,8 @@ import socket as sockets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Any, Final, Self, TypeVar
@@ -41,10 +42,11 @@ _OURS = re.compile(r"poolproof-(\d+)\.(\d+)-\d+-")
 _CLONE_NEWNET = 0x40000000
 _IPV6_FREEBIND = 78
 _STOP_TIMEOUT_S = 3.0
+_HURRY_S = 0.5  # at the end of a test nothing is worth keeping
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NUMBERS = itertools.count()
 _ROUTER_SETUP = f"""
-link set lo up
+link set dev lo up
 address add {ROUTER_IPV4}/32 dev lo
 address add {ROUTER_IPV6}/128 dev lo nodad
 """
@@ -108,6 +110,22 @@ class Host:
         if errors:
             raise errors[0]
         return results[0]
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Moves the calling thread into the namespace for the length of a `with` block.
+
+        For code that opens its own sockets. On an event loop everything that runs meanwhile is in the namespace too.
+        """
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(self._descriptor)
+            try:
+                yield
+            finally:
+                _enter(home)
+        finally:
+            os.close(home)
 
     def socket(self, family: sockets.AddressFamily, kind: sockets.SocketKind = sockets.SOCK_DGRAM) -> sockets.socket:
         """A new socket of this host, for the test's own process to use in any thread. The caller closes it."""
@@ -209,7 +227,7 @@ class Host:
             if process.poll() is None:
                 process.terminate()  # all at once, so that they end side by side
         for process in self._processes:
-            end_group(process)
+            end_group(process, _HURRY_S)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
@@ -284,11 +302,11 @@ class Network:
             f" peer name {name} netns {router} address 02:00:00:00:00:01\n"
         )
         self.router.ip(
-            f"address add fe80::1/64 dev {name} nodad\nlink set {name} up\n"
+            f"address add fe80::1/64 dev {name} nodad\nlink set dev {name} up\n"
             f"neighbour replace fe80::2 lladdr 02:00:00:00:00:02 dev {name} nud permanent\n"
         )
         host.ip(
-            "link set lo up\naddress add fe80::2/64 dev eth0 nodad\nlink set eth0 up\n"
+            "link set dev lo up\naddress add fe80::2/64 dev eth0 nodad\nlink set dev eth0 up\n"
             "neighbour replace fe80::1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent\n"
             "route add 0.0.0.0/0 via inet6 fe80::1 dev eth0\nroute add ::/0 via fe80::1 dev eth0\n"
         )
@@ -380,6 +398,7 @@ def _delete(namespaces: Sequence[str]) -> None:
             inodes.add((_NAMESPACES / namespace).stat().st_ino)
         except FileNotFoundError:
             continue
+    inodes.discard(Path("/proc/self/ns/net").stat().st_ino)  # whatever else is wrong, not this machine's own
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while (left := _processes_in(inodes)) and time.monotonic() < deadline:
         for pid in left:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ VERIFIER = {TARGET_V4: "198.18.2.1", TARGET_V6: "2001:db8:2::1"}
 PREFIX = "2001:db8:7::/64"
 INSIDE = ("2001:db8:7::1", "2001:db8:7:0:1234:5678:9abc:def0", "2001:db8:7::ffff:ffff:ffff:ffff")
 CAP_SYS_TIME = 25
+HERE = Path("/proc/thread-self/ns/net")
 EVERY_DAEMON = pytest.mark.parametrize("kind", [daemons.Ntpsec, daemons.Chrony, daemons.Openntpd])
 
 
@@ -146,6 +149,14 @@ def test_a_firewall_that_rejects_sends_icmp_that_quotes_the_packet(
             assert verifier.icmp.quoted == verifier.request
 
 
+def test_refusals_are_as_many_as_the_packets_once_the_kernels_limit_is_lifted(world: World) -> None:
+    world.target.sysctl("net.ipv4.icmp_ratelimit", 0)
+    world.target.sysctl("net.ipv6.icmp.ratelimit", 0)
+    for server in SERVERS:
+        refused = [ask(world.verifier, server, timeout_s=5).icmp is not None for _ in range(20)]
+        assert all(refused)
+
+
 def test_a_stopped_daemon_refuses_and_a_started_one_answers(world: World) -> None:
     with daemons.chrony(world.target) as daemon:
         daemon.stop()
@@ -175,44 +186,41 @@ def test_a_prefix_block_silences_every_address_of_the_prefix(world: World) -> No
                 assert ask(world.verifier, TARGET_V6, source=INSIDE[0], timeout_s=5).answer is not None
 
 
-def _flood(sender: Host, receiver: Host, packets: int) -> int:
-    """How many of so many datagrams arrive; what is not lost on the way is there when `send` returns."""
+def _arrived(sender: Host, receiver: Host, packets: int, lost: Callable[[], int] = lambda: 0) -> int:
+    """How many of so many datagrams arrive. Waits (bounded) for all but the lost, and a moment for any too many."""
     with sender.udp() as sending, receiver.udp() as receiving:
         receiving.settimeout(0)
         arrived = 0
         for _ in range(packets):
             sending.sendto(b"x", receiving.getsockname())
-            try:
+            with suppress(BlockingIOError):
                 receiving.recv(16)
                 arrived += 1
-            except BlockingIOError:
-                continue
-        receiving.settimeout(0.2)
-        try:
-            while True:  # any that took its time
+        with suppress(TimeoutError):
+            while True:
+                receiving.settimeout(5.0 if arrived < packets - lost() else 0.05)
                 receiving.recv(16)
                 arrived += 1
-        except TimeoutError:
-            return arrived
+        return arrived
 
 
 def test_random_loss_takes_about_the_share_that_was_asked_for_one_way_only(world: World) -> None:
     packets = 4000
     with impair.loss(world.net, 5, source=world.monitor, destination=world.target) as lossy:
-        lost = packets - _flood(world.monitor, world.target, packets)
+        lost = packets - _arrived(world.monitor, world.target, packets, lossy.packets)
         # 200 expected, standard deviation 13.8: eight of them either way is once in 10^14 runs.
         assert 90 <= lost <= 310
         assert lossy.packets() == lost
-        assert _flood(world.target, world.monitor, 200) == 200
-        assert _flood(world.verifier, world.target, 200) == 200
-    assert _flood(world.monitor, world.target, 200) == 200
+        assert _arrived(world.target, world.monitor, 200) == 200
+        assert _arrived(world.verifier, world.target, 200) == 200
+    assert _arrived(world.monitor, world.target, 200) == 200
 
 
 def test_a_burst_is_the_same_in_every_run_and_full_loss_is_a_dark_path(world: World) -> None:
-    with impair.burst(world.net, 3, of=10, destination=world.target):
-        assert _flood(world.monitor, world.target, 100) == 70
-    with impair.loss(world.net, 100, source=world.monitor):
-        assert _flood(world.monitor, world.target, 20) == 0
+    with impair.burst(world.net, 3, of=10, destination=world.target) as lossy:
+        assert _arrived(world.monitor, world.target, 100, lossy.packets) == 70
+    with impair.loss(world.net, 100, source=world.monitor) as lossy:
+        assert _arrived(world.monitor, world.target, 20, lossy.packets) == 0
 
 
 def test_a_daemon_with_a_wrong_line_fails_with_its_own_words(world: World) -> None:
@@ -226,6 +234,29 @@ def test_a_big_network_comes_up_reachable_everywhere(net: Network) -> None:
     heard = ask_all([(host, None) for host in hosts[1:]], hosts[0].ipv6, timeout_s=5)
     # Nothing listens there: each refusal crossed two links and the router, both ways.
     assert [each.icmp.offender if each.icmp else None for each in heard] == [hosts[0].ipv6] * 13
+
+
+def test_code_that_opens_its_own_sockets_runs_inside_a_host_and_the_thread_comes_back(net: Network) -> None:
+    host = net.host("h", ipv4="198.18.1.1")
+    home = HERE.readlink()
+    with pytest.raises(ZeroDivisionError), host.entered():
+        inside = HERE.readlink()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+            bound.bind((host.ipv4, 0))
+        _ = 1 // 0
+    assert HERE.readlink() == home != inside
+    assert host.call(lambda: HERE.readlink()) == inside
+    with pytest.raises(ZeroDivisionError):
+        host.call(lambda: 1 // 0)
+
+
+def test_a_program_that_fails_in_a_host_is_an_error_with_its_words(net: Network) -> None:
+    host = net.host("h")
+    with pytest.raises(LabError, match="syntax error"):
+        host.nft("tabel inet x\n")
+    assert host.run(["sh", "-c", "exit 3"], check=False).returncode == 3
+    with pytest.raises(ValueError, match="host name 'H!'"):
+        net.host("H!")
 
 
 def _namespaces() -> set[str]:
@@ -269,3 +300,26 @@ def test_what_a_dead_process_left_is_deleted_by_the_next_network(orphan: tuple[s
     # Its parent is dead, so whoever inherited it may not have reaped it yet.
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def _session_without_root(*environment: str) -> str:
+    """What pytest says about one lab test when it is not root."""
+    script = (
+        "import os, sys\nos.geteuid = lambda: 1000\nimport pytest\n"
+        "sys.exit(pytest.main([*sys.argv[1:], '-q', '-p', 'no:cacheprovider', '-k', 'chronyc_says']))\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "POOLPROOF_"))}
+    variables |= dict(each.split("=") for each in environment)
+    command = [sys.executable, "-c", script, __file__]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=variables, check=False)
+    return done.stdout
+
+
+def test_without_root_the_lab_is_skipped_with_the_reason_and_fails_where_ci_insists() -> None:
+    said = _session_without_root()
+    assert "1 skipped" in said
+    assert "needs root" in said
+    insisted = _session_without_root("POOLPROOF_REQUIRE_LAB=1")
+    assert "1 error" in insisted
+    assert "skipped" not in insisted
+    assert "needs root" in insisted
