@@ -31,7 +31,7 @@ PROGRAMS: Final = MappingProxyType(
 )
 """What the lab runs out of each package."""
 
-TOOLS: Final = MappingProxyType({"ip": "iproute2", "nft": "nftables", "setpriv": "util-linux"})
+TOOLS: Final = MappingProxyType({"ip": "iproute2", "nft": "nftables", "iptables": "iptables", "setpriv": "util-linux"})
 """Program, and the Debian package that has it."""
 
 _APT_TIMEOUT_S = 180
@@ -63,12 +63,16 @@ def prepare() -> None:
     """Makes everything ready that the lab needs; quick when it already is.
 
     Raises:
-        LabUnavailableError: not root, no such kernel features, or apt could not get a package.
+        LabUnavailableError: not root, no right to make network namespaces, or apt could not get a package.
     """
     if os.geteuid() != 0:
         raise LabUnavailableError("the lab makes network namespaces and needs root: run the tests as root")
-    if not Path("/proc/self/ns/net").exists():
-        raise LabUnavailableError("this kernel has no network namespaces (CONFIG_NET_NS)")
+    try:
+        _command(["unshare", "--net", "true"])
+    except LabUnavailableError as error:
+        raise LabUnavailableError(
+            f"this root may not make network namespaces ({error}): use a machine, or a container with CAP_SYS_ADMIN"
+        ) from None
     missing = missing_tools()
     if missing:
         _install(missing)
