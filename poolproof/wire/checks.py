@@ -15,7 +15,9 @@ from poolproof.target import InvalidTargetError, canonical_address
 
 MAX_TIME_NS = (1 << 63) - 1
 """Unix ns that fit a signed 64-bit integer: until the year 2262."""
-MAX_ID_CHARACTERS = 128
+MAX_ID_CHARACTERS = 256
+MOST = 1e300
+"""A number further from zero than this is none that we compute."""
 
 _ID = re.compile(f"[!-~]{{1,{MAX_ID_CHARACTERS}}}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -44,6 +46,13 @@ def number(field: str, value: int, low: int, high: int) -> int:
     """An integer in low..high."""
     if not low <= value <= high:
         raise WireError(field, value, f"give {low} to {high}")
+    return value
+
+
+def real(field: str, value: float, low: float, high: float) -> float:
+    """A number in low..high; NaN is in no range."""
+    if not low <= value <= high:
+        raise WireError(field, value, f"give {low:g} to {high:g}")
     return value
 
 
@@ -90,13 +99,17 @@ def address(field: str, value: str) -> str:
     return value
 
 
-def source(field: str, value: str) -> str:
-    """An IP address, or an IPv6 prefix, in canonical form."""
-    text(field, value, _ADDRESS_CHARACTERS)
-    problem = _prefix_problem(value) if "/" in value else _address_problem(value)
+def prefix(field: str, value: str) -> str:
+    """An IPv6 prefix in canonical form."""
+    problem = _prefix_problem(text(field, value, _ADDRESS_CHARACTERS))
     if problem is not None:
         raise WireError(field, value, problem)
     return value
+
+
+def source(field: str, value: str) -> str:
+    """An IP address, or an IPv6 prefix, in canonical form."""
+    return prefix(field, value) if "/" in value else address(field, value)
 
 
 def length(field: str, items: Sized, most: int, least: int = 0) -> None:
@@ -145,9 +158,9 @@ def _address_problem(value: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _prefix_problem(value: str) -> str | None:
     try:
-        prefix = ipaddress.IPv6Network(value)
+        network = ipaddress.IPv6Network(value)
     except ValueError as error:
         return f"{error}; give an address, or an IPv6 prefix like 2001:db8:7::/64"
-    if str(prefix) != value or prefix.network_address.scope_id is not None:
-        return f"write it in canonical form, {str(prefix)!r}, without a zone index"
-    return None if prefix.prefixlen <= 112 else "give a prefix of /112 or shorter"
+    if str(network) != value or network.network_address.scope_id is not None:
+        return f"write it in canonical form, {str(network)!r}, without a zone index"
+    return None if network.prefixlen <= 112 else "give a prefix of /112 or shorter"

@@ -154,7 +154,7 @@ REFUSED: list[tuple[str, str, dict[str, object]]] = [
     ("target", "target.port", {"port": 65_536}),
     ("job", "job.id", {"id": ""}),
     ("job", "job.id", {"id": "a b"}),
-    ("job", "job.id", {"id": "x" * 129}),
+    ("job", "job.id", {"id": "x" * 257}),
     ("job", "job.verification_id", {"verification_id": None}),
     ("job", "job.vantage_id", {"vantage_id": None}),
     ("job", "job.target", {"target": None}),

@@ -10,13 +10,21 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from poolproof.challenge import Challenge, Expectation, Method, Observation, Path, Round, Row, Scope
+from poolproof.cohort import Candidate
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
-from poolproof.ids import JobId, VantageId, VerificationId
+from poolproof.fleet import Perspective, Rir, Role, Vantage
+from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import ClockCheck, Job, Report, Step
+from poolproof.outcome import Outcome
+from poolproof.policy import Assurance
 from poolproof.target import Family, Target, canonical_address
+from poolproof.variant import Variant
+from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
+from poolproof.verification import Attempt, BaselinePath, State, Verification
 from poolproof.wire import Capabilities, Hello, Welcome
 
-ids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
+ids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=256)
 times = st.integers(1, (1 << 63) - 1)
 ports = st.integers(1, 65_535)
 ipv4 = st.ip_addresses(v=4).map(str)
@@ -106,6 +114,91 @@ hellos = st.builds(
     held_jobs=st.lists(ids.map(JobId), max_size=4).map(tuple),
 )
 welcomes = st.builds(Welcome, ids, st.integers(100_000_000, 600_000_000_000), st.just(1), times)
+
+counts = st.integers(0, (1 << 32) - 1)
+seen_times = st.just(0) | times
+finite = st.floats(-1e300, 1e300)
+paths = st.tuples(counts, counts, st.booleans()).map(lambda p: Path(max(p[:2]), min(p[:2]), p[2]))
+asns = st.integers(1, (1 << 32) - 1)
+perspectives = st.builds(
+    Perspective, ids.map(VantageId), st.sampled_from(Role), addresses | prefixes, asns, st.sampled_from(Rir)
+)
+rows = st.builds(
+    Row,
+    perspectives,
+    kinds,
+    st.lists(st.sampled_from(Expectation), min_size=1, max_size=3).map(tuple),
+    paths,
+)
+challenges = st.builds(
+    Challenge,
+    st.sampled_from(Method),
+    st.sampled_from(Variant),
+    st.lists(rows, min_size=1, max_size=3).map(tuple),
+    st.sampled_from(Assurance),
+)
+rounds = st.builds(Round, counts, counts, times, st.lists(st.integers(0, 4095), max_size=3).map(tuple))
+observations = st.builds(
+    Observation,
+    st.integers(0, 4095),
+    counts,
+    st.sampled_from(Outcome),
+    st.just("") | addresses | prefixes,
+    seen_times,
+    seen_times,
+    payloads,
+)
+tallies = st.builds(Tally, *[counts] * 7, finite, finite, finite, st.floats(0, 1))
+reasons = st.sampled_from(Reason)
+verdicts: st.SearchStrategy[Verdict] = st.one_of(
+    st.builds(
+        ControlProven, reasons, st.sampled_from(Assurance), st.sampled_from(Ceiling), st.sampled_from(Scope), tallies
+    ),
+    st.builds(ControlRefuted, reasons, perspectives, observations, tallies),
+    st.builds(Inconclusive, reasons, st.lists(perspectives, max_size=2).map(tuple), tallies),
+)
+vantages = st.builds(
+    Vantage,
+    id=ids.map(VantageId),
+    ipv4=ipv4,
+    ipv6=st.none() | ipv6,
+    ipv6_prefix=st.none() | prefixes,
+    asn=asns,
+    rir=st.sampled_from(Rir),
+    latitude=st.floats(-90, 90),
+    longitude=st.floats(-180, 180),
+    operator=st.text(max_size=20),
+)
+attempts = st.builds(
+    Attempt,
+    number=st.integers(1, (1 << 32) - 1),
+    seed=st.binary(min_size=1, max_size=64),
+    traceparent=traceparents,
+    started_at_ns=times,
+    candidates=st.lists(st.builds(Candidate, vantages, addresses | prefixes), max_size=2).map(tuple),
+    baseline_start_at_ns=times,
+    paths=st.lists(st.builds(BaselinePath, ids.map(VantageId), st.none() | paths), max_size=2).map(tuple),
+    challenge=st.none() | challenges,
+    challenged_at_ns=seen_times,
+    ready_at_ns=seen_times,
+    rounds=st.lists(rounds, max_size=2).map(tuple),
+    observations=st.lists(observations, max_size=3).map(tuple),
+    verdict=verdicts,
+    concluded_at_ns=seen_times,
+)
+verifications = st.builds(
+    Verification,
+    id=ids.map(VerificationId),
+    target=targets,
+    requested=st.text(max_size=40),
+    applicant=st.text(max_size=40),
+    method=st.sampled_from(Method),
+    variant=st.sampled_from(Variant),
+    policy=ids.map(PolicyId),
+    requested_at_ns=times,
+    state=st.sampled_from(State),
+    attempts=st.lists(attempts, max_size=2).map(tuple),
+)
 
 
 def messages(message_type: type[Message], depth: int = 4) -> st.SearchStrategy[Message]:
