@@ -137,18 +137,16 @@ def _unserved(matrix: Matrix, state: RoundState) -> tuple[Perspective, ...]:
         for i, row in enumerate(matrix.rows)
         if row.perspective.role is role
         and not matrix.wants_silence[i][state.window]
-        and ((outcome := matrix.cells[i][state.number]) is None or not outcome.shows_presence)
+        and not _served(matrix.cells[i][state.number])
     )
 
 
 def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally:
     counted = [state for state in matrix.states if state.reason is None]
     monitors = [i for i, row in enumerate(matrix.rows) if row.perspective.role is Role.ALLOWED_MONITOR]
-    served = [
-        i
-        for i in monitors
-        if any((seen := matrix.cells[i][s.number]) is not None and seen.shows_presence for s in counted)
-    ]
+    served = monitors
+    if not any(state.served == len(monitors) for state in counted):
+        served = [i for i in monitors if any(_served(matrix.cells[i][state.number]) for state in counted)]
     return Tally(
         rounds=len(matrix.states),
         counted=len(counted),
@@ -162,3 +160,7 @@ def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally
         needed=needed,
         bound=min(1.0, math.exp(spent(attempt) - weight.total)),
     )
+
+
+def _served(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.shows_presence

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from poolproof.challenge import Challenge, Expectation, Observation, Round, Row, quorum
 from poolproof.fleet import Perspective, Role
@@ -29,8 +30,7 @@ _LEAST_SILENT: tuple[Outcome, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RoundState:
+class RoundState(NamedTuple):
     """Whether one round counts, and why not.
 
     Attributes:
@@ -78,23 +78,36 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
         IndexError: an observation of a row or round that does not exist.
     """
     rows = challenge.rows
+    seen_in_any_order = tuple(observations)
     wants_silence = [[expected is Expectation.SILENCE for expected in row.expected] for row in rows]
-    windows = [fired.window for fired in rounds]
     cells: list[list[Outcome | None]] = [[None] * len(rounds) for _ in rows]
-    refuting: Observation | None = None
-    for seen in observations:
-        row, number, outcome = seen.row, seen.round, seen.outcome
-        line = cells[row]
+    for seen in seen_in_any_order:
+        line, number = cells[seen.row], seen.round
         held = line[number]
-        if held is None:
-            line[number] = outcome
-        elif held is not outcome:
-            line[number] = _worse(held, outcome, wants_silence[row][windows[number]])
-        # Judged before anything is filtered out: in a round that does not count, too.
-        if outcome.is_answer and wants_silence[row][windows[number]]:
-            refuting = seen if refuting is None else min(refuting, seen, key=_chronological)
+        if held is not None and held is not seen.outcome:
+            line[number] = _worse(held, seen.outcome, wants_silence[seen.row][rounds[number].window])
+        else:
+            line[number] = seen.outcome
     states, missing = _count(rows, rounds, cells, wants_silence)
+    refuting = None
+    if _answered_where_silent(rounds, cells, wants_silence):
+        refuting = min(
+            (o for o in seen_in_any_order if o.outcome.is_answer and wants_silence[o.row][rounds[o.round].window]),
+            key=_chronological,
+        )
     return Matrix(rows, wants_silence, cells, states, refuting, missing)
+
+
+def _answered_where_silent(
+    rounds: Sequence[Round], cells: list[list[Outcome | None]], wants_silence: list[list[bool]]
+) -> bool:
+    """Looked at in every round, whether it counts or not."""
+    for line, wanted in zip(cells, wants_silence, strict=True):
+        if True in wanted:
+            for outcome, fired in zip(line, rounds, strict=True):
+                if outcome is not None and outcome.is_answer and wanted[fired.window]:
+                    return True
+    return False
 
 
 def _worse(one: Outcome, other: Outcome, wants_silence: bool) -> Outcome:
@@ -113,30 +126,41 @@ def _count(
     cells: list[list[Outcome | None]],
     wants_silence: list[list[bool]],
 ) -> tuple[tuple[RoundState, ...], tuple[Perspective, ...]]:
-    monitors = [i for i, row in enumerate(rows) if row.perspective.role is Role.ALLOWED_MONITOR]
-    witnesses = [i for i, row in enumerate(rows) if row.perspective.role is Role.WITNESS]
-    regions = min(_MONITOR_REGIONS, len({rows[i].perspective.rir.value for i in monitors}))
+    roles = [row.perspective.role for row in rows]
+    monitors = [i for i, role in enumerate(roles) if role is Role.ALLOWED_MONITOR]
+    witnesses = [i for i, role in enumerate(roles) if role is Role.WITNESS]
+    windows = range(len(rows[0].expected)) if rows else range(0)
+    asked_in = [[i for i in monitors if not wants_silence[i][window]] for window in windows]
+    open_in = [[i for i in witnesses if not wants_silence[i][window]] for window in windows]
     states: list[RoundState] = []
     missing: dict[int, None] = {}
-    for number, fired in enumerate(rounds):
-        absent = [i for i in fired.leased if cells[i][number] is None]
-        missing.update(dict.fromkeys(absent))
-        window = fired.window
-        asked = [i for i in monitors if not wants_silence[i][window]]
-        served = [i for i in asked if (seen := cells[i][number]) is not None and seen.shows_presence]
-        open_witnesses = [i for i in witnesses if not wants_silence[i][window]]
-        witnessed = [i for i in open_witnesses if (seen := cells[i][number]) is not None and seen.shows_presence]
+    for fired, column in zip(rounds, zip(*cells, strict=True), strict=True):
+        asked, open_witnesses = asked_in[fired.window], open_in[fired.window]
+        absent = [i for i in fired.leased if column[i] is None] if None in column else ()
+        served = [i for i in asked if (seen := column[i]) is not None and seen.shows_presence]
+        witnessed = (
+            [i for i in open_witnesses if (seen := column[i]) is not None and seen.shows_presence]
+            if open_witnesses
+            else []
+        )
         reason: Reason | None = None
         if absent:
+            missing.update(dict.fromkeys(absent))
             reason = Reason.REPORT_MISSING
-        elif asked and not served:
-            reason = Reason.TARGET_DOWN
-        elif len(served) < (quorum(len(asked)) if asked else 0) or (asked and _regions(rows, served) < regions):
-            reason = Reason.MONITORS_BELOW_QUORUM
+        elif len(served) < len(asked) and not _is_quorum(rows, asked, served):
+            reason = Reason.MONITORS_BELOW_QUORUM if served else Reason.TARGET_DOWN
         elif open_witnesses and not witnessed:
             reason = Reason.WITNESSES_NOT_SERVED
-        states.append(RoundState(number, window, reason, len(asked), len(served), len(open_witnesses), len(witnessed)))
+        states.append(
+            RoundState(fired.number, fired.window, reason, len(asked), len(served), len(open_witnesses), len(witnessed))
+        )
     return tuple(states), tuple(rows[i].perspective for i in missing)
+
+
+def _is_quorum(rows: Sequence[Row], asked: list[int], served: list[int]) -> bool:
+    """Enough monitors, and of enough registries if the cohort has them."""
+    regions = min(_MONITOR_REGIONS, _regions(rows, asked))
+    return len(served) >= quorum(len(asked)) and _regions(rows, served) >= regions
 
 
 def _regions(rows: Sequence[Row], served: list[int]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from poolproof.ids import PolicyId
 
@@ -112,7 +113,7 @@ class Policy:
         """
         if attempt < 1:
             raise ValueError(f"attempt {attempt}: attempts are counted from 1")
-        return -math.log(self.alpha(assurance)) + spent(attempt)
+        return _threshold(self.alpha(assurance), attempt)
 
     @property
     def most_per_domain(self) -> float:
@@ -123,6 +124,11 @@ class Policy:
     def most_per_refusing_domain(self) -> float:
         """Nats that one refusing failure domain gives: something on its path may have begun to refuse by itself."""
         return -math.log(self.refusing_path)
+
+
+@lru_cache(maxsize=1024)
+def _threshold(alpha: float, attempt: int) -> float:
+    return -math.log(alpha) + spent(attempt)
 
 
 def spent(attempt: int) -> float:

@@ -95,6 +95,7 @@ class Attempt:
         rounds: rounds fired.
         observations: what they showed.
         verdict: as things stand.
+        wake_at_ns: while measuring, when time alone may change something.
         concluded_at_ns: when it became final, or 0.
     """
 
@@ -111,6 +112,7 @@ class Attempt:
     rounds: tuple[Round, ...] = ()
     observations: tuple[Observation, ...] = ()
     verdict: Verdict = _UNTOUCHED
+    wake_at_ns: int = 0
     concluded_at_ns: int = 0
 
 
@@ -363,12 +365,21 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    # An expected answer needs no packet: the raw report is kept, and this record must stay small.
-    new = tuple(
-        replace(seen, packet=b"") if expected is Expectation.ANSWER else seen
-        for seen in observations(report, row, number)
-    )
-    return _advance(_update(verification, replace(attempt, observations=attempt.observations + new)), now_ns, policy)
+    seen = observations(report, row, number)
+    if expected is Expectation.ANSWER:
+        # An expected answer needs no packet: the raw report is kept, and this record must stay small.
+        seen = tuple(replace(observation, packet=b"") for observation in seen)
+    attempt = replace(attempt, observations=attempt.observations + seen)
+    verification = _update(verification, attempt)
+    refutes = expected is Expectation.SILENCE and any(observation.outcome.is_answer for observation in seen)
+    if not refutes and not _accounted(attempt) and now_ns < attempt.wake_at_ns:
+        return Step(verification)
+    return _advance(verification, now_ns, policy)
+
+
+def _accounted(attempt: Attempt) -> bool:
+    """Whether every exchange leased so far has been reported."""
+    return len(attempt.observations) >= sum(len(fired.leased) for fired in attempt.rounds)
 
 
 def _unreachable(verification: Verification, jobs: tuple[JobId, ...], now_ns: int, policy: Policy) -> Step:
@@ -451,24 +462,21 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
 
 def _measure(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Step:
     assessment = _assess(attempt, policy)
-    attempt = replace(attempt, verdict=assessment.verdict)
+    ends_ns = attempt.ready_at_ns + policy.measuring_window_ns
+    due_ns = _next_due_ns(attempt, assessment, policy)
+    given_up = assessment.only_reports_missing and now_ns >= due_ns
+    attempt = replace(attempt, verdict=assessment.verdict, wake_at_ns=min(due_ns, ends_ns))
     verification = _update(verification, attempt)
-    given_up = assessment.only_reports_missing and now_ns >= _missing_ends_ns(attempt, policy)
-    if assessment.final or given_up or now_ns >= _measuring_ends_ns(attempt, policy):
+    if assessment.final or given_up or now_ns >= ends_ns:
         return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
-    if assessment.only_reports_missing or now_ns < _next_measuring_ns(attempt, assessment, policy):
-        return Step(verification)
-    return _fire(verification, attempt, assessment, now_ns, policy)
-
-
-def _fire(verification: Verification, attempt: Attempt, assessment: Assessment, now_ns: int, policy: Policy) -> Step:
-    if attempt.challenge is None:
+    if now_ns < due_ns or attempt.challenge is None:
         return Step(verification)
     start_at_ns = max(_next_start_ns(attempt, assessment, policy), now_ns + policy.lead_ns)
     fired = Round(len(attempt.rounds), 0, start_at_ns, tuple(range(len(attempt.challenge.rows))))
-    with_round = replace(attempt, rounds=(*attempt.rounds, fired))
     jobs = round_jobs(verification.id, attempt.number, verification.target, attempt.challenge, fired, policy)
-    return Step(_update(verification, with_round), jobs)
+    wake_at_ns = min(round_ends_ns(start_at_ns, policy), ends_ns)
+    attempt = replace(attempt, rounds=(*attempt.rounds, fired), wake_at_ns=wake_at_ns)
+    return Step(_update(verification, attempt), jobs)
 
 
 def _assess(attempt: Attempt, policy: Policy) -> Assessment:
@@ -490,24 +498,19 @@ def _next_start_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> 
     return attempt.rounds[-1].start_at_ns + spacing
 
 
-def _next_measuring_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> int:
-    """When the next round can be fired: the last one is accounted for or overdue, and the next start is near."""
+def _next_due_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> int:
+    """When time alone changes something: the next round can be fired, or missing reports are given up.
+
+    A round is fired once the last one is accounted for or overdue, and its start is near.
+    """
     if assessment.only_reports_missing:
-        return _missing_ends_ns(attempt, policy)
-    due = _next_start_ns(attempt, assessment, policy) - policy.lead_ns
+        return round_ends_ns(attempt.rounds[-1].start_at_ns, policy) + policy.missing_grace_ns
+    due_ns = _next_start_ns(attempt, assessment, policy) - policy.lead_ns
     if not attempt.rounds:
-        return due
+        return due_ns
     last = attempt.rounds[-1]
     seen = {observation.row for observation in attempt.observations if observation.round == last.number}
-    return due if seen.issuperset(last.leased) else max(due, round_ends_ns(last.start_at_ns, policy))
-
-
-def _missing_ends_ns(attempt: Attempt, policy: Policy) -> int:
-    return round_ends_ns(attempt.rounds[-1].start_at_ns, policy) + policy.missing_grace_ns
-
-
-def _measuring_ends_ns(attempt: Attempt, policy: Policy) -> int:
-    return attempt.ready_at_ns + policy.measuring_window_ns
+    return due_ns if seen.issuperset(last.leased) else max(due_ns, round_ends_ns(last.start_at_ns, policy))
 
 
 def _idle(reason: Reason, verification: Verification) -> Inconclusive:

@@ -37,6 +37,9 @@ class Weight:
 def weigh(matrix: Matrix, policy: Policy) -> Weight:
     """Weigh the rounds that count."""
     counted = [state for state in matrix.states if state.reason is None]
+    numbers: dict[int, list[int]] = {}
+    for state in counted:
+        numbers.setdefault(state.window, []).append(state.number)
     refusing: set[_Domain] = set()
     unforgeable: dict[_Domain, bool] = {}
     silences: list[_Silence] = []
@@ -49,14 +52,13 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
             domain = (row.perspective.asn, window)
             unforgeable[domain] = unforgeable.get(domain, False) or not forgeable
             silent: list[int] = []
-            for state in counted:
-                if state.window == window:
-                    outcome = line[state.number]
-                    if outcome is Outcome.SILENT:
-                        silent.append(state.number)
-                    elif outcome is Outcome.REFUSED:
-                        refusing.add(domain)
-                        shows = True
+            for number in numbers.get(window, ()):
+                outcome = line[number]
+                if outcome is Outcome.SILENT:
+                    silent.append(number)
+                elif outcome is Outcome.REFUSED:
+                    refusing.add(domain)
+                    shows = True
             if silent:
                 silences.append(_Silence(i, domain, forgeable, silent))
                 shows = True
