@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -210,7 +210,7 @@ def messages(message_type: type[Message], depth: int = 4) -> st.SearchStrategy[M
         for field in message_type.DESCRIPTOR.fields:
             if draw(st.integers(0, 5)) == 0 or (field.message_type is not None and depth == 0):
                 continue
-            _fill(draw, message, field, depth)
+            _fill(draw, message, cast(FieldDescriptor, field), depth)
         return message
 
     return build()
