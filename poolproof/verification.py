@@ -248,9 +248,7 @@ def next_wake_ns(verification: Verification, policy: Policy) -> int | None:
         case State.CHALLENGED:
             return attempt.challenged_at_ns + policy.ready_window_ns
         case State.MEASURING:
-            return min(
-                _next_measuring_ns(attempt, _assess(attempt, policy), policy), _measuring_ends_ns(attempt, policy)
-            )
+            return attempt.wake_at_ns
         case State.REQUESTED | State.CONCLUDED | State.EXPIRED | State.WITHDRAWN:
             return None
         case _:
