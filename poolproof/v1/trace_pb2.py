@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18poolproof/v1/trace.proto\x12\x0cpoolproof.v1\"\x9a\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x06\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.poolproof.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12:\n\nattributes\x18\x03 \x03(\x0b\x32&.poolproof.v1.SpanLink.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x04\n\nSpanRecord\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.poolproof.v1.SpanKind\x12\x10\n\x08start_ns\x18\x06 \x01(\x06\x12\x0e\n\x06\x65nd_ns\x18\x07 \x01(\x06\x12<\n\nattributes\x18\x08 \x03(\x0b\x32(.poolproof.v1.SpanRecord.AttributesEntry\x12(\n\x06status\x18\t \x01(\x0e\x32\x18.poolproof.v1.SpanStatus\x12\x15\n\rstatus_detail\x18\n \x01(\t\x12%\n\x05links\x18\x0b \x03(\x0b\x32\x16.poolproof.v1.SpanLink\x12\'\n\x06\x65vents\x18\x0c \x03(\x0b\x32\x17.poolproof.v1.SpanEvent\x12\x38\n\x08resource\x18\r \x03(\x0b\x32&.poolproof.v1.SpanRecord.ResourceEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rResourceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05*k\n\nSpanStatus\x12\x1b\n\x17SPAN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11SPAN_STATUS_UNSET\x10\x01\x12\x12\n\x0eSPAN_STATUS_OK\x10\x02\x12\x15\n\x11SPAN_STATUS_ERROR\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18poolproof/v1/trace.proto\x12\x0cpoolproof.v1\"\x9a\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x06\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.poolproof.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12:\n\nattributes\x18\x03 \x03(\x0b\x32&.poolproof.v1.SpanLink.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x04\n\nSpanRecord\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.poolproof.v1.SpanKind\x12\x10\n\x08start_ns\x18\x06 \x01(\x06\x12\x0e\n\x06\x65nd_ns\x18\x07 \x01(\x06\x12<\n\nattributes\x18\x08 \x03(\x0b\x32(.poolproof.v1.SpanRecord.AttributesEntry\x12(\n\x06status\x18\t \x01(\x0e\x32\x18.poolproof.v1.SpanStatus\x12\x15\n\rstatus_detail\x18\n \x01(\t\x12%\n\x05links\x18\x0b \x03(\x0b\x32\x16.poolproof.v1.SpanLink\x12\'\n\x06\x65vents\x18\x0c \x03(\x0b\x32\x17.poolproof.v1.SpanEvent\x12\x38\n\x08resource\x18\r \x03(\x0b\x32&.poolproof.v1.SpanRecord.ResourceEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rResourceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\tSpanBatch\x12\'\n\x05spans\x18\x01 \x03(\x0b\x32\x18.poolproof.v1.SpanRecord\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\r*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05*k\n\nSpanStatus\x12\x1b\n\x17SPAN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11SPAN_STATUS_UNSET\x10\x01\x12\x12\n\x0eSPAN_STATUS_OK\x10\x02\x12\x15\n\x11SPAN_STATUS_ERROR\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPANRECORD_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_SPANRECORD_RESOURCEENTRY']._loaded_options = None
   _globals['_SPANRECORD_RESOURCEENTRY']._serialized_options = b'8\001'
-  _globals['_SPANKIND']._serialized_start=884
-  _globals['_SPANKIND']._serialized_end=1037
-  _globals['_SPANSTATUS']._serialized_start=1039
-  _globals['_SPANSTATUS']._serialized_end=1146
+  _globals['_SPANKIND']._serialized_start=955
+  _globals['_SPANKIND']._serialized_end=1108
+  _globals['_SPANSTATUS']._serialized_start=1110
+  _globals['_SPANSTATUS']._serialized_end=1217
   _globals['_SPANEVENT']._serialized_start=43
   _globals['_SPANEVENT']._serialized_end=197
   _globals['_SPANEVENT_ATTRIBUTESENTRY']._serialized_start=148
@@ -57,4 +57,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPANRECORD_ATTRIBUTESENTRY']._serialized_end=197
   _globals['_SPANRECORD_RESOURCEENTRY']._serialized_start=834
   _globals['_SPANRECORD_RESOURCEENTRY']._serialized_end=881
+  _globals['_SPANBATCH']._serialized_start=883
+  _globals['_SPANBATCH']._serialized_end=952
 # @@protoc_insertion_point(module_scope)

@@ -266,3 +266,29 @@ class SpanRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpanRecord: _TypeAlias = SpanRecord  # noqa: Y015
+
+@_typing.final
+class SpanBatch(_message.Message):
+    """Spans that were kept together, as the coordinator's store holds them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    dropped: _builtins.int
+    """Spans that belong here and were not kept, for want of room."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpanRecord]: ...
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[Global___SpanRecord] | None = ...,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpanBatch: _TypeAlias = SpanBatch  # noqa: Y015
