@@ -5,6 +5,8 @@ from __future__ import annotations
 from poolproof.exchange import Exchange, LocalFault
 from poolproof.job import ClockCheck, Job, Report, Step
 
+_MAX_DETAIL = 1000
+"""Characters; the contract takes no more than 1,024."""
 CLOCK_UNKNOWN = ClockCheck(offset_ns=0, error_ns=0, samples=0)
 """No control server told the time."""
 
@@ -50,5 +52,5 @@ def faulted_exchange(job: Job, step: Step, fault: LocalFault, detail: str, *, at
         sent_at_ns=job.start_at_ns + step.offset_ns if at_ns is None else at_ns,
         timeout_ns=job.timeout_ns,
         fault=fault,
-        fault_detail=detail,
+        fault_detail=detail[:_MAX_DETAIL],
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from poolproof.ids import VantageId
+from poolproof.job import MAX_STEPS
 from poolproof.special_purpose import Network
 from poolproof.target import Family, InvalidTargetError, Target, canonical_address, family_of, split_host_port
 
@@ -140,6 +141,12 @@ class ProbeSettings:
                 raise SettingsError(f"{name}: {address!r} is not an {family.name} address in canonical form")
         if self.ipv6_prefix is not None and self.ipv6_prefix.prefixlen > LONGEST_PREFIX:
             raise SettingsError(f"ipv6_prefix: {self.ipv6_prefix} is too long; give /{LONGEST_PREFIX} or shorter")
+        asked = self.control.tries * len(self.control.servers)
+        if asked > MAX_STEPS:
+            raise SettingsError(
+                f"control: {self.control.tries} tries of {len(self.control.servers)} servers are {asked} exchanges;"
+                f" a report holds {MAX_STEPS}: name fewer servers or tries"
+            )
         for family, own in ((Family.IPV4, self.ipv4), (Family.IPV6, self.ipv6 or self.ipv6_prefix)):
             if own is not None and not self.control.of_family(family):
                 raise SettingsError(
