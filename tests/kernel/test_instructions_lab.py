@@ -19,11 +19,9 @@ from poolproof.variant import Variant
 from tests.kernel.instruction_cases import monitors, verifiers
 from tests.lab import daemons
 from tests.lab.ask import Heard, ask, ask_all
-from tests.lab.conftest import lab_is_ready, net
 from tests.lab.net import Host, Network
 from tests.lab.packages import program, tool
 
-__all__ = ["lab_is_ready", "net"]
 pytestmark = pytest.mark.lab
 
 FAMILIES = pytest.mark.parametrize("family", Family)

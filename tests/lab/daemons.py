@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tests.lab.ask import ask
-from tests.lab.net import Host, LabError, end_group
+from tests.lab.namespaces import LabError, end_group
+from tests.lab.net import Host
 from tests.lab.packages import program, tool
 
 READY_S = 15.0

@@ -8,43 +8,41 @@ Hosts hold single addresses (/32, /128), and the router has a route to each: so 
 of any network, as a test wants. Links need no ARP and no neighbour discovery, because next hops are fe80::1 (router)
 and fe80::2 (host) with fixed MAC addresses: the first packet after start-up travels like any other. The router's end
 of a link has the host's name, so that firewall rules on the router read well: `iifname "m1" drop`.
-
-A namespace is called `poolproof-<pid>.<start>-<network>-<host>`, where pid and start (clock ticks since boot) are those
-of the process that made it. Whoever opens a network deletes what dead processes left behind.
 """
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
-import itertools
 import os
 import re
-import signal
 import socket as sockets
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Any, Final, Self, TypeVar
 
+from tests.lab.namespaces import (
+    FOLDER,
+    LabError,
+    batch,
+    delete,
+    delete_stale,
+    end_group,
+    enter,
+    new_prefix,
+    processes_in,
+)
 from tests.lab.packages import tool
 
 ROUTER_IPV4: Final = "198.18.255.254"
 ROUTER_IPV6: Final = "2001:db8:ffff::1"
 """Where the router's own ICMP errors come from."""
 
-_NAMESPACES = Path("/run/netns")
-_OURS = re.compile(r"poolproof-(\d+)\.(\d+)-\d+-")
-_CLONE_NEWNET = 0x40000000
 _IPV6_FREEBIND = 78
-_STOP_TIMEOUT_S = 3.0
 _HURRY_S = 0.5  # at the end of a test nothing is worth keeping
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_NUMBERS = itertools.count()
 _ROUTER_SETUP = f"""
 link set dev lo up
 address add {ROUTER_IPV4}/32 dev lo
@@ -52,10 +50,6 @@ address add {ROUTER_IPV6}/128 dev lo nodad
 """
 
 Result = TypeVar("Result")
-
-
-class LabError(Exception):
-    """Something in the lab did not work; the message has the program's own words."""
 
 
 class Host:
@@ -69,7 +63,7 @@ class Host:
         self.namespace: Final = namespace
         self._addresses: list[str] = []
         self._processes: list[subprocess.Popen[Any]] = []
-        self._descriptor = os.open(_NAMESPACES / namespace, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(FOLDER / namespace, os.O_RDONLY | os.O_CLOEXEC)
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, {', '.join(self._addresses)})"
@@ -99,7 +93,7 @@ class Host:
 
         def run() -> None:
             try:
-                _enter(self._descriptor)
+                enter(self._descriptor)
                 results.append(function())
             except BaseException as error:
                 errors.append(error)
@@ -119,11 +113,11 @@ class Host:
         """
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _enter(self._descriptor)
+            enter(self._descriptor)
             try:
                 yield
             finally:
-                _enter(home)
+                enter(home)
         finally:
             os.close(home)
 
@@ -200,9 +194,9 @@ class Host:
         """
         return self.run([tool("nft"), "-f", "-"], given=ruleset).stdout
 
-    def ip(self, batch: str) -> str:
+    def ip(self, lines: str) -> str:
         """Runs lines of `ip -batch` in this host, like `route add blackhole 198.18.1.7`."""
-        return _batch(batch, self.namespace)
+        return batch(lines, self.namespace)
 
     def sysctl(self, key: str, value: str | int) -> None:
         """Sets a network setting of this host, like `sysctl("net.ipv4.icmp_ratelimit", 0)`."""
@@ -215,7 +209,7 @@ class Host:
 
     def processes(self) -> tuple[int, ...]:
         """Ids of all processes in this namespace."""
-        return _processes_in({os.fstat(self._descriptor).st_ino})
+        return processes_in({os.fstat(self._descriptor).st_ino})
 
     def close(self) -> None:
         """Lets the namespace go; `Network` calls it after all processes have ended."""
@@ -247,7 +241,7 @@ class Network:
     router: Host
 
     def __init__(self) -> None:
-        self._prefix = f"poolproof-{os.getpid()}.{_start_of(os.getpid())}-{next(_NUMBERS)}-"
+        self._prefix = new_prefix()
         self._hosts: dict[str, Host] = {}
 
     @property
@@ -297,7 +291,7 @@ class Network:
             raise ValueError(f"host name {name!r}: give a new one of at most 15 of a-z, 0-9 and -, like 'm1'")
         host = self._namespace(name)
         router = self.router.namespace
-        _batch(
+        batch(
             f"link add name eth0 netns {host.namespace} address 02:00:00:00:00:02 type veth"
             f" peer name {name} netns {router} address 02:00:00:00:00:01\n"
         )
@@ -342,106 +336,19 @@ class Network:
         self._hosts.clear()
         for host in hosts:
             host.end_processes()
-        _delete([host.namespace for host in hosts])
+        delete([host.namespace for host in hosts])
         for host in hosts:
             host.close()
 
     def _namespace(self, name: str) -> Host:
         namespace = self._prefix + name
-        _batch(f"netns add {namespace}\n")
+        batch(f"netns add {namespace}\n")
         host = self._hosts[name] = Host(name, namespace)
         return host
 
 
 _NODAD = {4: "", 6: " nodad"}
 _TO_HOST = {4: "via inet6 fe80::2", 6: "via fe80::2"}
-
-
-def delete_stale() -> None:
-    """Ends what processes that are dead now left in their namespaces, and deletes those."""
-    stale = []
-    for path in _NAMESPACES.glob("poolproof-*"):
-        match = _OURS.match(path.name)
-        if match and _start_of(int(match[1])) != match[2]:
-            stale.append(path.name)
-    if stale:
-        _delete(stale)
-
-
-def end_group(process: subprocess.Popen[bytes], timeout_s: float = _STOP_TIMEOUT_S) -> None:
-    """Ends a process started by `Host.popen` and its children: SIGTERM, and after `timeout_s` SIGKILL."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    deadline = time.monotonic() + timeout_s
-    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    while os.waitid(os.P_PID, process.pid, ended) is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    # The leader is not reaped yet (WNOWAIT), so the id of its group cannot belong to anybody else.
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _batch(lines: str, namespace: str = "") -> str:
-    command = [tool("ip"), *(["-n", namespace] if namespace else []), "-batch", "-"]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=20, check=False)
-    if done.returncode:
-        raise LabError(f"`{' '.join(command)}` failed ({done.returncode}): {done.stderr.strip()}\n{lines}")
-    return done.stdout
-
-
-def _delete(namespaces: Sequence[str]) -> None:
-    """Ends whatever still runs in namespaces of ours and deletes them; one deleted meanwhile is fine."""
-    inodes = set()
-    for namespace in namespaces:
-        try:
-            inodes.add((_NAMESPACES / namespace).stat().st_ino)
-        except FileNotFoundError:
-            continue
-    inodes.discard(Path("/proc/self/ns/net").stat().st_ino)  # whatever else is wrong, not this machine's own
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while (left := _processes_in(inodes)) and time.monotonic() < deadline:
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.005)
-    for namespace in namespaces:
-        if (_NAMESPACES / namespace).exists():
-            command = [tool("ip"), "netns", "delete", namespace]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-            if done.returncode and (_NAMESPACES / namespace).exists():
-                raise LabError(f"`{' '.join(command)}` failed ({done.returncode}): {done.stderr.strip()}")
-
-
-def _processes_in(inodes: set[int]) -> tuple[int, ...]:
-    """Processes (never this one) whose network namespace is one of these."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/ns/net"):
-        pid = int(entry.parts[2])
-        try:
-            if entry.stat().st_ino in inodes and pid != os.getpid():
-                found.append(pid)
-        except OSError:  # it ended while we looked, or is a zombie
-            continue
-    return tuple(found)
-
-
-def _start_of(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot (proc(5), field 22 of stat); None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
-
-
-def _enter(descriptor: int) -> None:
-    """Moves the calling thread into a network namespace (os.setns came with Python 3.12)."""
-    if _LIBC.setns(descriptor, _CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, f"setns: {os.strerror(number)}")
 
 
 def _listed(value: str | Sequence[str]) -> Sequence[str]:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.lab import daemons, impair
 from tests.lab.ask import Heard, ask, ask_all
-from tests.lab.net import Host, LabError, Network
+from tests.lab.namespaces import LabError
+from tests.lab.net import Host, Network
 
 TARGET_V4, TARGET_V6 = "198.18.0.1", "2001:db8::1"
 SERVERS = (TARGET_V4, TARGET_V6)

@@ -94,8 +94,8 @@ def test_a_failure_of_apt_is_told_with_its_words_and_leaves_nothing_half_done(sh
 
 def test_missing_tools_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(packages, "_SYSTEM_PATH", str(tmp_path))
-    assert packages.missing_tools() == ("iproute2", "nftables", "util-linux")
+    assert packages.missing_tools() == ("iproute2", "nftables", "iptables", "util-linux")
     with pytest.raises(packages.LabUnavailableError, match="apt-get install nftables"):
         packages.tool("nft")
     _script(tmp_path / "ip", "#!/bin/sh\n")
-    assert packages.missing_tools() == ("nftables", "util-linux")
+    assert packages.missing_tools() == ("nftables", "iptables", "util-linux")
