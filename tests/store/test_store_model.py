@@ -39,8 +39,8 @@ keys = st.sampled_from(KEYS)
 prefixes = st.sampled_from(PREFIXES)
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """The model: what stands, and every change there ever was as (revision, key, value or None)."""
+class MemoryMachine(RuleBasedStateMachine):
+    """The in-memory store beside its model: what stands, and every change ever as (revision, key, value or None)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.watched = ("", 0)
 
     def open(self) -> Store:
-        raise NotImplementedError
+        return MemoryStore(history=HISTORY)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         async def bounded() -> T:
@@ -151,12 +151,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.run(self.store.scan("c/")).revision == self.revision
 
 
-class MemoryMachine(StoreMachine):
-    def open(self) -> Store:
-        return MemoryStore(history=HISTORY)
+class SqliteMachine(MemoryMachine):
+    """The same with a file, which is closed and opened again at any time."""
 
-
-class SqliteMachine(StoreMachine):
     def open(self) -> Store:
         self.directory = getattr(self, "directory", None) or Path(tempfile.mkdtemp(prefix="poolproof-store-"))
         return self.run(SqliteStore.open(self.directory / "store.db", history=HISTORY))

@@ -91,8 +91,11 @@ async def test_records_and_history_outlive_the_process(path: Path) -> None:
 async def test_forgotten_history_stays_forgotten_and_is_freed(path: Path) -> None:
     async with opened(path, history=HISTORY) as store:
         await put(store, "kept", b"for ever")
-        for number in range(20 * HISTORY):
-            await put(store, f"k/{number % 2}")
+        for value in (b"early", b"late"):
+            for number in range(100):
+                await put(store, f"rare/{number}", value)
+            for number in range(4 * HISTORY):
+                await put(store, f"k/{number % 2}")
     async with opened(path) as store:
         with pytest.raises(CompactedError):
             await take(store.watch("", from_revision=1), 1)
@@ -101,7 +104,7 @@ async def test_forgotten_history_stays_forgotten_and_is_freed(path: Path) -> Non
         assert entry.value == b"for ever"
     with raw(path) as connection:
         (versions,) = connection.execute("SELECT count(*) FROM version").fetchone()
-        assert versions <= 3 * HISTORY
+        assert versions <= 100 + 3 * HISTORY, "also what was replaced only after history had passed it"
 
 
 async def test_a_long_history_is_cut_in_steps_when_less_is_asked(path: Path) -> None:
@@ -190,14 +193,15 @@ async def test_a_full_store_refuses_until_there_is_room(path: Path) -> None:
         assert len((await store.scan("n/")).entries) == acked, "it still serves reads"
         assert len(await take(watch, acked)) == acked
         await watch.aclose()
-        await put(store, "small")
+        assert await put(store, "small") == acked + 2, "what was refused took no revision"
     async with opened(path) as store:
         await put(store, f"n/{acked:04}", b"x" * 20_000)
         found = [entry.key async for page in pages(store, "n/") for entry in page.entries]
     assert found == [f"n/{number:04}" for number in range(acked + 1)]
 
 
-async def test_a_damaged_file_ends_service_with_a_clear_word(path: Path) -> None:
+@pytest.mark.parametrize("found_by", ["reader", "writer"])
+async def test_a_damaged_file_ends_service_with_a_clear_word(path: Path, found_by: str) -> None:
     async with opened(path) as store:
         for number in range(60):
             await put(store, f"n/{number:02}", b"x" * 3_000)
@@ -207,11 +211,13 @@ async def test_a_damaged_file_ends_service_with_a_clear_word(path: Path) -> None
     async with opened(path) as store:
         idle = asyncio.ensure_future(anext(store.watch("n/", from_revision=revision + 1)))
         with pytest.raises(StoreUnavailableError, match=r"SQLITE_CORRUPT.*damaged.*restore a backup"):
-            [page async for page in pages(store, "n/")]
+            await (store.get("n/30") if found_by == "reader" else put(store, "n/30"))
+        with pytest.raises(StoreUnavailableError, match="damaged"):
+            await asyncio.wait_for(idle, DEADLINE_S)
         with pytest.raises(StoreUnavailableError, match="damaged"):
             await put(store, "n/60")
         with pytest.raises(StoreUnavailableError, match="damaged"):
-            await asyncio.wait_for(idle, DEADLINE_S)
+            await store.get("n/00")
 
 
 async def test_a_record_whose_value_is_missing_is_damage_and_not_absence(path: Path) -> None:
