@@ -175,6 +175,14 @@ class Journal:
             ).fetchall()
         return tuple(self._read(JobId(job), payload) for job, payload in rows)
 
+    def held(self) -> tuple[JobId, ...]:
+        """Jobs begun or stored and not acknowledged, the oldest first: what the coordinator is owed."""
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT job FROM jobs WHERE state != ? ORDER BY sequence", (EntryState.ACKNOWLEDGED,)
+            ).fetchall()
+        return tuple(JobId(job) for (job,) in rows)
+
     def acknowledge(self, job: JobId, now_ns: int) -> None:
         """The coordinator has the report: keep it as a tombstone only. An unknown or repeated id changes nothing."""
         with self._transaction():
