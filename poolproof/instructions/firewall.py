@@ -3,8 +3,8 @@
 IPv4 and IPv6 have a table each (`ip poolproof`, `ip6 poolproof`): a host's two targets may be verified at the same
 time, and the steps for one must not undo the other's.
 
-They stand before every other rule: an nftables base chain at priority -150 comes before `filter` (0), and what it drops
-stays dropped whatever later chains accept; the iptables chain is called from position 1 of INPUT.
+No other rule overrides them: what an nftables base chain drops stays dropped, whatever other base chains accept, and at
+priority -150 it comes before `filter` (0); the iptables chain is called from position 1 of INPUT.
 
 ALLOW_ONLY drops requests of NTP mode 3 alone. Time servers that ntpd itself asks answer in mode 4 *to port 123*,
 because ntpd also asks from port 123: a rule for all of UDP port 123 would cut the server off its own time. Connection

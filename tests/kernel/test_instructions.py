@@ -12,6 +12,8 @@ import itertools
 import json
 import re
 import subprocess
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolproof.fleet import Perspective, Role
-from poolproof.instructions import Instructions, InvalidRequestError, Request, Software, render, write
+from poolproof.instructions import Instructions, InvalidRequestError, Request, Software, Step, render, write
+from poolproof.instructions.model import Network
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
 from tests.kernel.instruction_cases import MONITORS, TARGETS, VERIFIERS, monitors, perspectives, request, verifiers
@@ -160,6 +163,64 @@ def test_firewall_rules_are_for_the_targets_port(software: Software, variant: Va
     text = pasted(write(request(software, variant, Family.IPV4, port=1123)))
     assert "1123" in text
     assert not re.search(r"(?<!\d)123(?!\d)", text)
+
+
+NTPD_RS = """\
+[[source]]
+mode = "pool"
+address = "ntpd-rs.pool.ntp.org"
+count = 4
+
+#[[server]]
+#listen = "192.0.2.1:123"
+
+[[server]]
+listen = "[::]:123"
+
+  [[server]]
+  listen = "127.0.0.1:11123"
+"""
+
+
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("variant", Variant)
+def test_ntpd_rs_gets_its_line_in_each_server_and_loses_it(tmp_path: Path, variant: Variant, family: Family) -> None:
+    written = write(request(Software.NTPD_RS, variant, family))
+    file = tmp_path / "ntp.toml"
+    file.write_text(NTPD_RS)
+
+    def does(steps: Sequence[Step]) -> None:
+        for command in (command for step in steps for command in step.commands):
+            here = command.replace("/etc/ntpd-rs/ntp.toml", str(file)).partition(" && systemctl")[0]
+            if not here.startswith("systemctl"):
+                subprocess.run(["sh", "-c", here], check=True)
+
+    for _ in range(2):
+        does([step for step in written.steps if not step.text.startswith("Stronger")])
+        servers = tomllib.loads(file.read_text())["server"]
+        lists = [server["denylist" if variant is Variant.BLOCK else "allowlist"] for server in servers]
+        assert [each["action"] for each in lists] == ["ignore", "ignore"]
+    # A socket on [::] sees IPv4 clients as ::ffff:a.b.c.d, and ntpd-rs does not unwrap those.
+    listed = [ipaddress.ip_network(each) for each in lists[0]["filter"]]
+    named, others = (VERIFIERS, MONITORS) if variant is Variant.BLOCK else (MONITORS, VERIFIERS)
+    assert all(seen(source, listed) == {True} for source in named[family])
+    assert all(seen(source, listed) == {False} for source in others[family])
+    other_family = MONITORS[Family.IPV6 if family is Family.IPV4 else Family.IPV4]
+    assert all(seen(source, listed) == {variant is Variant.ALLOW_ONLY} for source in other_family)
+    does([step for step in written.steps if step.text.startswith("Stronger")])
+    action = "deny" if variant is Variant.BLOCK else "ignore"
+    assert re.findall(r'action = "(\w+)"', file.read_text()) == [action, action]
+    does(written.undo)
+    assert file.read_text() == NTPD_RS
+
+
+def seen(source: str, listed: Sequence[Network]) -> set[bool]:
+    """Whether a filter matches a source, in each form in which a socket may show it."""
+    network = ipaddress.ip_network(source)
+    forms = [network.network_address]
+    if network.version == 4:
+        forms.append(ipaddress.IPv6Address(f"::ffff:{source}"))
+    return {any(form in each for each in listed) for form in forms}
 
 
 @pytest.mark.parametrize("software", Software)

@@ -5,6 +5,7 @@ Everything is run as an owner would, but for two things: the daemon's files lie 
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,11 @@ table inet owner {
   }
 }
 """
-"""What an owner may have: rules that accept NTP before any rule that were only appended."""
+OWNERS_IPTABLES = (
+    "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    "-A INPUT -p udp --dport 123 -j ACCEPT",
+)
+"""What an owner may have: rules that accept NTP, and would before any rule that is appended to the same chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,8 @@ def test_firewall_silences_whom_it_should_and_undo_leaves_nothing(
     written = instructions(software, variant, family)
     plain, stronger = parts(written)
     world.target.nft(OWNERS_FIREWALL)
+    for program_name, rule in itertools.product(("iptables", "ip6tables"), OWNERS_IPTABLES):
+        world.target.run([tool(program_name), *rule.split()])
     owner = Owner(world.target)
     rules = rules_of(world.target)
     with daemons.chrony(world.target):
@@ -330,8 +337,7 @@ def test_both_families_can_be_verified_at_the_same_time(world: World) -> None:
 
 
 @FAMILIES
-def test_the_whole_rendered_text_can_be_told_apart_from_its_commands(world: World, family: Family) -> None:
-    """A careful owner pastes line by line what is not indented under a heading; a table loads from the very text."""
+def test_a_table_loads_from_the_rendered_text(world: World, family: Family) -> None:
     text = render(instructions(Software.NFTABLES, Variant.ALLOW_ONLY, family))
     begin = text.index("nft -f - <<'END'")
     with daemons.chrony(world.target):
