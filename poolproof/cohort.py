@@ -21,7 +21,7 @@ from poolproof.target import Family, Target
 from poolproof.variant import Variant
 
 _DRAWS = 64
-"""Seeded orders that are tried until one spans enough registries and failure domains; the best is taken otherwise."""
+"""Seeded orders that are tried until one spans all that is asked for; of so many that do not, the best is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ def draw(
         The challenge with the best spread, or None if not even weak assurance is within reach.
     """
     paths = {candidate.vantage.id: (candidate.vantage, path) for candidate, path in answered}
+    ideal = (policy.must_be_silent, policy.min_rirs, policy.monitors, policy.min_rirs)
     best: tuple[tuple[int, ...], tuple[Row, ...]] | None = None
     for number in range(_DRAWS):
         order = [paths[vantage][0] for vantage in _shuffled(list(paths), seed, f"roles/{number}")]
@@ -106,6 +107,8 @@ def draw(
         score = _score(rows, policy)
         if best is None or score > best[0]:
             best = score, rows
+        if score >= ideal:
+            break
     if best is None:
         return None
     rows = best[1]
@@ -116,17 +119,19 @@ def draw(
 def _assign(order: Sequence[Vantage], family: Family, variant: Variant, policy: Policy) -> list[tuple[Vantage, Role]]:
     """Roles in one order: must-be-silent ones from as many failure domains as can be, then monitors, then witnesses."""
     quiet = Role.MUST_BE_BLOCKED if variant is Variant.BLOCK else Role.WITNESS
-    able = [vantage for vantage in order if vantage.source(family) is not None]
+    able = {vantage.id for vantage in order if vantage.source(family) is not None}
     monitors = min(policy.monitors, max(1, len(order) // 2), len(able))
-    # A vantage that has nothing but a prefix cannot be a monitor: monitors show one address.
-    chosen = _spread([*(v for v in order if v not in able), *able])
+    # A vantage that has nothing but a prefix cannot be a monitor, which shows one address: silent ones first.
+    chosen = _spread(sorted(order, key=lambda vantage: vantage.id in able))
     silent = chosen[: min(policy.must_be_silent, len(order) - monitors)]
-    rest = [vantage for vantage in order if vantage not in silent]
-    allowed = [vantage for vantage in _spread(rest) if vantage.source(family) is not None][:monitors]
-    roles = [*((vantage, quiet) for vantage in silent), *((vantage, Role.ALLOWED_MONITOR) for vantage in allowed)]
+    taken = {vantage.id for vantage in silent}
+    rest = [vantage for vantage in _spread([v for v in order if v.id not in taken]) if vantage.id in able]
+    roles = [
+        *((vantage, quiet) for vantage in silent),
+        *((vantage, Role.ALLOWED_MONITOR) for vantage in rest[:monitors]),
+    ]
     if variant is Variant.BLOCK:
-        others = [vantage for vantage in rest if vantage not in allowed and vantage.source(family) is not None]
-        roles += [(vantage, Role.WITNESS) for vantage in others[: policy.witnesses]]
+        roles += [(vantage, Role.WITNESS) for vantage in rest[monitors:][: policy.witnesses]]
     return roles
 
 

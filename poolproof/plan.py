@@ -18,15 +18,30 @@ from poolproof.outcome import Outcome
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.target import Target
 
+BASELINE = "baseline"
+"""The phase in the id of a baseline job; a round's is its number."""
+
 
 def baseline_job_id(verification: VerificationId, attempt: int, vantage: VantageId) -> JobId:
     """The id of one vantage's baseline job."""
-    return JobId(f"{verification}/{attempt}/baseline/{vantage}")
+    return JobId(f"{verification}/{attempt}/{BASELINE}/{vantage}")
 
 
 def round_job_id(verification: VerificationId, attempt: int, number: int, vantage: VantageId) -> JobId:
     """The id of one vantage's job in one round."""
     return JobId(f"{verification}/{attempt}/{number}/{vantage}")
+
+
+def parse_job_id(job: JobId, verification: VerificationId, attempt: int) -> tuple[str, VantageId]:
+    """Phase (BASELINE or a round's number) and vantage of a job of one attempt; empty ones if it is of another."""
+    prefix = f"{verification}/{attempt}/"
+    phase, _, vantage = job.removeprefix(prefix).partition("/") if job.startswith(prefix) else ("", "", "")
+    return phase, VantageId(vantage)
+
+
+def baseline_exchanges(candidate: Candidate, policy: Policy) -> int:
+    """How many steps a candidate's baseline job has."""
+    return policy.baseline_exchanges + (policy.prefix_burst if "/" in candidate.source else 0)
 
 
 def baseline_jobs(

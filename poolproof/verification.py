@@ -26,13 +26,14 @@ from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import Job, Report
 from poolproof.outcome import Outcome
 from poolproof.plan import (
+    BASELINE,
     baseline_ends_ns,
-    baseline_job_id,
+    baseline_exchanges,
     baseline_jobs,
     observations,
+    parse_job_id,
     path,
     round_ends_ns,
-    round_job_id,
     round_jobs,
 )
 from poolproof.policy import Policy
@@ -232,7 +233,9 @@ def handle(verification: Verification, event: Event, now_ns: int, policy: Policy
                 raise NotNowError(f"verification {verification.id} is {verification.state.value}: nothing to withdraw")
             return Step(_conclude(verification, _idle(Reason.WITHDRAWN, verification), State.WITHDRAWN, now_ns))
         case Wake():
-            return _advance(verification, now_ns, policy)
+            due_ns = next_wake_ns(verification, policy)
+            early = due_ns is None or now_ns < due_ns
+            return Step(verification) if early else _advance(verification, now_ns, policy)
         case _:
             assert_never(event)
 
@@ -318,23 +321,20 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
     attempt = verification.attempt
     if attempt is None:
         raise ForeignReportError(f"report {report.job}: verification {verification.id} has asked for nothing yet")
-    for candidate in attempt.candidates:
-        if report.job == baseline_job_id(verification.id, attempt.number, candidate.vantage.id):
-            _check(
-                report,
-                candidate.vantage.id,
-                policy.baseline_exchanges + (policy.prefix_burst if "/" in candidate.source else 0),
-            )
-            return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
-    if attempt.challenge is not None:
-        for fired in attempt.rounds:
-            for row in fired.leased:
-                vantage = attempt.challenge.rows[row].perspective.vantage
-                if report.job == round_job_id(verification.id, attempt.number, fired.number, vantage):
-                    _check(report, vantage, 1)
-                    return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
+    phase, vantage = parse_job_id(report.job, verification.id, attempt.number)
+    if phase == BASELINE:
+        for candidate in attempt.candidates:
+            if candidate.vantage.id == vantage:
+                _check(report, vantage, baseline_exchanges(candidate, policy))
+                return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
+    elif attempt.challenge is not None and phase.isdecimal() and int(phase) < len(attempt.rounds):
+        fired = attempt.rounds[int(phase)]
+        for row in fired.leased:
+            if attempt.challenge.rows[row].perspective.vantage == vantage:
+                _check(report, vantage, 1)
+                return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     raise ForeignReportError(
-        f"report {report.job}: not a job of attempt {attempt.number} of verification {verification.id}"
+        f"report {report.job}: attempt {attempt.number} of verification {verification.id} has no such job"
     )
 
 
@@ -391,19 +391,11 @@ def _unreachable(verification: Verification, jobs: tuple[JobId, ...], now_ns: in
         if verification.state is State.BASELINE:
             attempt = replace(attempt, paths=(*attempt.paths, BaselinePath(job.vantage, None)))
         elif attempt.challenge is not None:
-            row, number = _cell(verification.id, attempt, attempt.challenge, job_id)
-            failed = Observation(row, number, Outcome.PROBE_FAILED)
+            number = int(parse_job_id(job_id, verification.id, attempt.number)[0])
+            views = [row.perspective.vantage for row in attempt.challenge.rows]
+            failed = Observation(views.index(job.vantage), number, Outcome.PROBE_FAILED)
             attempt = replace(attempt, observations=(*attempt.observations, failed))
     return _advance(_update(verification, attempt), now_ns, policy)
-
-
-def _cell(verification: VerificationId, attempt: Attempt, challenge: Challenge, job: JobId) -> tuple[int, int]:
-    return next(
-        (row, fired.number)
-        for fired in attempt.rounds
-        for row in fired.leased
-        if job == round_job_id(verification, attempt.number, fired.number, challenge.rows[row].perspective.vantage)
-    )
 
 
 def _ready(verification: Verification, now_ns: int, policy: Policy) -> Step:

@@ -14,6 +14,7 @@ from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
 from poolproof.variant import Variant
 
+CLEAN = Path(8, 8)
 RIRS = (Rir.RIPE, Rir.ARIN, Rir.APNIC, Rir.LACNIC, Rir.AFRINIC)
 
 
@@ -24,7 +25,7 @@ def challenge(
     *,
     variant: Variant = Variant.BLOCK,
     asns: Sequence[int] | None = None,
-    path: Path = Path(8, 8),
+    path: Path = CLEAN,
     prefix: bool = False,
     aim: Assurance = Assurance.STRONG,
 ) -> Challenge:

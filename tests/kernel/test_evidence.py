@@ -38,9 +38,7 @@ def test_more_silence_never_weighs_less_and_a_worse_path_never_weighs_more(loss:
 def test_the_loss_bound_is_an_upper_confidence_bound(asked: int, data: st.DataObject) -> None:
     answered = data.draw(st.integers(1, asked))
     bound = loss_bound(asked, answered, POLICY.loss_confidence, 0.0)
-    at_most = sum(
-        math.comb(asked, k) * bound**k * (1 - bound) ** (asked - k) for k in range(asked - answered + 1)
-    )
+    at_most = sum(math.comb(asked, k) * bound**k * (1 - bound) ** (asked - k) for k in range(asked - answered + 1))
     assert at_most == pytest.approx(1 - POLICY.loss_confidence, abs=1e-6)
     assert bound >= (asked - answered) / asked
 

@@ -92,7 +92,9 @@ def test_losing_observations_never_creates_a_proof(given: Evidence, data: st.Dat
 
 @settings(max_examples=300)
 @given(evidence(), st.data())
-def test_a_probe_that_fails_instead_of_seeing_silence_never_creates_evidence(given: Evidence, data: st.DataObject) -> None:
+def test_a_probe_that_fails_instead_of_seeing_silence_never_creates_evidence(
+    given: Evidence, data: st.DataObject
+) -> None:
     asked, fired, seen = given
     failing = set(data.draw(st.lists(st.integers(0, len(seen) - 1), min_size=1, max_size=6)))
     blind = tuple(
@@ -231,9 +233,7 @@ def test_rounds_in_which_the_target_serves_too_few_do_not_count(see, reason: Rea
 
 def test_monitors_of_one_registry_are_no_quorum_if_the_cohort_has_more() -> None:
     asked = challenge(monitors=2)
-    one = observed(
-        asked, 5, lambda row, n: Outcome.REPLIED if row.perspective.vantage == "v00" else Outcome.SILENT
-    )
+    one = observed(asked, 5, lambda row, n: Outcome.REPLIED if row.perspective.vantage == "v00" else Outcome.SILENT)
     verdict = judge((asked, rounds(asked, 5), one)).verdict
     assert isinstance(verdict, Inconclusive)
     assert verdict.reason is Reason.MONITORS_BELOW_QUORUM
@@ -244,9 +244,11 @@ def test_dead_verifiers_are_named() -> None:
     dead = observed(
         asked,
         12,
-        lambda row, n: Outcome.REPLIED
-        if row.expected[0] is Expectation.ANSWER
-        else (Outcome.PROBE_FAILED if row.perspective.vantage != "v05" else Outcome.SILENT),
+        lambda row, n: (
+            Outcome.REPLIED
+            if row.expected[0] is Expectation.ANSWER
+            else (Outcome.PROBE_FAILED if row.perspective.vantage != "v05" else Outcome.SILENT)
+        ),
     )
     assessment = judge((asked, rounds(asked, 12), dead))
     assert assessment.final
