@@ -26,7 +26,8 @@ class LocalFault(Enum):
     GUARD_REFUSED = "guard-refused"
     """The probe's own guard forbids this target, port or rate."""
     CLOCK_WRONG = "clock-wrong"
-    """The probe's clock is off by more than it may be, or could not be checked."""
+    """The probe's clock is off by more than it may be. (Where nobody told the time, the control servers are missing as
+    well, and silence counts for nothing without this fault.)"""
     MISSED_START = "missed-start"
     """The lease arrived, or was found again, after its start time."""
     INTERRUPTED = "interrupted"

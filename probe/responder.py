@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 import struct
@@ -29,6 +30,8 @@ from typing import Any
 from poolproof.ntp import Header, PacketTooShortError, decode, encode, to_ntp
 from poolproof.special_purpose import Network
 from poolproof.target import Family, InvalidTargetError, Target, canonical_address, family_of, split_host_port
+
+_log = logging.getLogger(__name__)
 
 _CLIENT = 3
 _SERVER = 4
@@ -268,7 +271,7 @@ async def serve(
 
     Args:
         listen: addresses and ports.
-        behaviour: called at the start, and again on the signal.
+        behaviour: called at the start, and again on the signal; if it fails then, the old one stays.
         reload_on: the signal; None for none.
         ready: told where it listens.
 
@@ -280,7 +283,10 @@ async def serve(
     bound = await responder.start()
 
     def reload() -> None:
-        responder.behaviour = behaviour()
+        try:
+            responder.behaviour = behaviour()
+        except (OSError, ValueError) as error:
+            _log.error("behaviour not changed", extra={"detail": str(error)})
 
     if reload_on is not None:
         loop.add_signal_handler(reload_on, reload)
@@ -313,13 +319,14 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Address and port to listen on, from `192.0.2.7:123` or `[2001:db8::7]:123`.
+    """Address and port to listen on, from `192.0.2.7:123` or `[2001:db8::7]:123`; port 0 takes a free one.
 
     Raises:
         InvalidTargetError: no address and port.
     """
-    host, port = split_host_port(text)
-    return canonical_address(host), port
+    free = text.removesuffix(":0")
+    host, port = split_host_port(free)
+    return canonical_address(host), 0 if free != text else port
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,7 +33,7 @@ class Transport(Protocol):
             send_at_ns: when to send, Unix ns; None or a past time: at once.
             timeout_ns: how long after sending an answer is in time.
             linger_ns: how long after the timeout late datagrams and errors are still collected.
-            until_first_reply: return as soon as one datagram came, without waiting for duplicates.
+            until_first_reply: return at the first datagram that echoes the request, without waiting for more.
 
         Returns:
             The exchange. What failed locally is in its `fault` and `fault_detail`.

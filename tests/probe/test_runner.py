@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,10 +19,13 @@ from poolproof.job import Job, Report
 from poolproof.ntp import decode as decode_header
 from poolproof.outcome import Outcome
 from poolproof.target import Target
+from probe.clock import SystemClock
 from probe.guard import Guard
 from probe.journal import Journal
+from probe.responder import Responder
 from probe.runner import Runner
-from probe.settings import ProbeSettings
+from probe.settings import ControlSettings, ProbeSettings
+from probe.udp import UdpEngine
 from tests.probe.jobs import (
     CONTROL,
     CONTROL_V6,
@@ -307,6 +311,40 @@ def test_a_bug_costs_one_job_and_not_its_account(
     assert "internal error" in report.exchanges[0].fault_detail
     assert "job failed" in caplog.text
     assert world.journal.unacknowledged(1) == (report,)
+
+
+async def test_on_the_real_engine_disk_and_clock_the_parts_fit_together(tmp_path: Path) -> None:
+    target, control = Responder([("127.0.0.1", 0)]), Responder([("127.0.0.1", 0)])
+    (asked_of,), (controlled_by,) = await target.start(), await control.start()
+    tree = replace(
+        settings(tmp_path, allow_networks=(ipaddress.ip_network("127.0.0.0/8"),), allow_ports={asked_of.port}),
+        ipv4="127.0.0.7",
+        control=ControlSettings(servers=(controlled_by, Target("::1"))),
+    )
+    clock = SystemClock()
+    asked = job(
+        target=asked_of,
+        source="127.0.0.7",
+        start_at_ns=clock.now_ns() + S,
+        timeout_ns=S,
+        linger_ns=0,
+    )
+    with closing(Journal(tree.journal, encode=encode, decode=decode)) as journal:
+        runner = Runner(
+            tree, transport=UdpEngine(), journal=journal, guard=Guard(tree), clock=clock, entropy=secrets.randbits
+        )
+        try:
+            report = await runner.run(asked)
+        finally:
+            await target.stop()
+            await control.stop()
+        assert journal.unacknowledged(1) == (report,)
+    assert classify_report(report) == (Outcome.REPLIED,)
+    assert report.exchanges[0].source == "127.0.0.7"
+    assert report.exchanges[0].sent_at_ns >= asked.start_at_ns
+    assert report.clock.samples == 1
+    assert abs(report.clock.offset_ns) - report.clock.error_ns < 50 * MS
+    assert [len(report.control_before), len(report.control_after)] == [1, 1]
 
 
 def test_hundreds_of_jobs_at_one_time_all_start_together(make: Callable[..., World]) -> None:
