@@ -65,7 +65,7 @@ if [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$P
   "$python" -m venv --clear .venv
 fi
 echo "setup: installing the versions of constraints.txt into .venv (a minute or so the first time)"
-pip() { .venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt "$@" </dev/null; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt "$@" </dev/null; }
 # The build back-end is installed first and used in place, so that its version is pinned too.
 pip pip hatchling editables
 pip --no-build-isolation --editable ".$extras"
