@@ -151,9 +151,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         if hint == frozenset[int]:
             return frozenset(_port(item) for item in _items(value))
         text = _text(value)
-        if hint is Path or hint == Path | None:
-            return Path(text)
-        return text
+        return Path(text) if hint in (Path, Path | None) else text
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{name}: cannot read {value!r}: {error}") from None
 
