@@ -78,7 +78,7 @@ def ntpd_rs(request: Request) -> Instructions:
         assurance_note=remarks.assurance(request),
         caveats=(
             f"If a `[[server]]` already has a {key} (also one for a verification of the other family),"
-            " `ntp-ctl validate` says `duplicate key`: then undo before you restart, and take the instructions for a firewall.",
+            " `ntp-ctl validate` says `duplicate key`: then undo before you restart, and take those for a firewall.",
             *remarks.caveats(request),
         ),
     )
