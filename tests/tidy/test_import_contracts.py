@@ -35,6 +35,7 @@ def lint(copy: Path) -> subprocess.CompletedProcess[str]:
         ("poolproof/fresh_rule.py", "import socket", "the kernel is pure"),
         ("poolproof/fresh_rule.py", "from google.protobuf import message", "the kernel is pure"),
         ("poolproof/job.py", "import poolproof.wire", "pure modules do not import its edge"),
+        ("poolproof/job.py", "from poolproof.tracing import current_ids", "pure modules do not import its edge"),
         ("poolproof/job.py", "import poolproof.v1.agent_pb2", "generated protobuf types stop"),
         ("coordinator/scheduling.py", "from poolproof.v1 import agent_pb2", "generated protobuf types stop"),
         ("probe/fresh.py", "from poolproof.v1 import agent_pb2", "generated protobuf types stop"),
