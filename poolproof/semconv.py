@@ -123,7 +123,7 @@ COUNTED: Final = "counted"
 
 VERDICTS: Final = ("proven", "refuted", "inconclusive")
 REFUSED_REPORT_REASONS: Final = ("unknown-verification", "foreign", "invalid", "too-large")
-SESSION_ENDS: Final = ("drained", "lost", "hung", "unreachable", "rejected")
+SESSION_ENDS: Final = ("drained", "moved", "lost", "hung", "unreachable", "invalid", "rejected")
 
 _SECONDS_FINE: Final = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

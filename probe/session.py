@@ -1,0 +1,383 @@
+"""One session with the coordinator: a stream that the agent opens, with one writer and one reader.
+
+    agent                        coordinator
+      Hello (held jobs)  ----->
+                         <-----  Welcome | Reject
+      every held report  ----->
+                         <-----  Lease, ReportAck, HeartbeatEcho ... Drain
+      JobAccepted, ReportDelivery, Heartbeat ... DrainNotice ----->
+
+A coordinator that hangs still holds its sockets open, so the agent believes in it only while it is heard from: each
+heartbeat is echoed, and three intervals without a word end the session. How a session ended is a value; what it leaves
+undone is taken up by the next one (`agent`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias, assert_never
+
+import grpc
+
+from poolproof.exchange import ExchangeKind
+from poolproof.ids import JobId
+from poolproof.job import Report
+from poolproof.target import Family
+from poolproof.v1 import agent_pb2 as pb
+from poolproof.v1 import agent_pb2_grpc as rpc
+from poolproof.v1 import evidence_pb2
+from poolproof.wire import (
+    PROTOCOL_VERSION,
+    Capabilities,
+    Hello,
+    WireError,
+    clock_to_wire,
+    hello_to_wire,
+    job_from_wire,
+    job_ids_from_wire,
+    report_from_wire,
+    report_to_wire,
+    welcome_from_wire,
+)
+from poolproof.wire.session import MAX_HELD_JOBS
+from poolproof.wire.trace import MAX_SPANS, spans_to_wire
+from probe.clock import Clock
+from probe.outbox import Delivery, Outbox
+from probe.settings import ProbeSettings
+from probe.workload import Workload
+
+_log = logging.getLogger(__name__)
+
+QUEUE_MESSAGES: Final = 256
+MAX_DELIVERY_BYTES: Final = 3_500_000
+"""Under gRPC's own bound of 4 MiB: a report that nobody can receive would be sent for ever."""
+SILENT_HEARTBEATS: Final = 3
+
+CHANNEL_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.enable_retries", 0),
+    # A proxy that happens to stand in the environment would move the vantage.
+    ("grpc.enable_http_proxy", 0),
+    # Each attempt is a fresh one: how long to wait is `backoff`'s business alone.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]"
+
+
+class EndKind(Enum):
+    """How a session ended; the values are those of `semconv.SESSION_ENDS`."""
+
+    DRAINED = "drained"
+    """The agent is going away and owes nothing."""
+    MOVED = "moved"
+    """The coordinator is going away and the agent owes it nothing."""
+    LOST = "lost"
+    """The stream broke or was closed."""
+    HUNG = "hung"
+    """The coordinator was not heard from."""
+    UNREACHABLE = "unreachable"
+    """There never was a session."""
+    INVALID = "invalid"
+    """The coordinator sent what means nothing."""
+    REJECTED = "rejected"
+    """The coordinator wants no session."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a session.
+
+    Attributes:
+        kind: how.
+        detail: for people.
+        stood: whether there was a welcome.
+        retry_after_s: REJECTED: when to try again; 0: not by itself.
+        is_final: REJECTED: no later attempt can do better by itself.
+    """
+
+    kind: EndKind
+    detail: str
+    stood: bool = False
+    retry_after_s: float = 0.0
+    is_final: bool = False
+
+
+class _EndedError(Exception):
+    def __init__(self, kind: EndKind, detail: str, *, retry_after_s: float = 0.0, is_final: bool = False) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.retry_after_s, self.is_final = kind, detail, retry_after_s, is_final
+
+
+def encode_report(report: Report) -> bytes:
+    """A report as the journal keeps it."""
+    return report_to_wire(report).SerializeToString()
+
+
+def decode_report(record: bytes) -> Report:
+    """The reverse of `encode_report`.
+
+    Raises:
+        ValueError: not what was written.
+    """
+    return report_from_wire(evidence_pb2.Report.FromString(record))
+
+
+def capabilities(settings: ProbeSettings) -> Capabilities:
+    """What a probe with these settings can do."""
+    families = {Family.IPV4} if settings.ipv4 else set()
+    if settings.ipv6 or settings.ipv6_prefix:
+        families.add(Family.IPV6)
+    return Capabilities(
+        families=frozenset(families),
+        ipv6_prefix=settings.ipv6_prefix is not None,
+        kernel_timestamps=True,
+        icmp_errors=True,
+        kinds=frozenset(ExchangeKind),
+        capacity=settings.guard.max_jobs,
+    )
+
+
+class Session:
+    """One stream, from Hello to its end."""
+
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        *,
+        workload: Workload,
+        outbox: Outbox,
+        clock: Clock,
+        nonce: bytes,
+        stopping: asyncio.Event,
+        patience_s: float,
+    ) -> None:
+        """Args: nonce: 16 bytes of this process. stopping: the agent is going away. patience_s: for the welcome."""
+        self._settings = settings
+        self._workload = workload
+        self._outbox = outbox
+        self._clock = clock
+        self._nonce = nonce
+        self._stopping = stopping
+        self._patience_s = patience_s
+        self._outgoing: asyncio.Queue[pb.SessionRequest] = asyncio.Queue(QUEUE_MESSAGES)
+        self._leaving = asyncio.Event()
+        self._stood = False
+
+    async def run(self) -> End:
+        """Dial, work until it ends, and say how it ended."""
+        async with grpc.aio.insecure_channel(self._settings.coordinator, options=CHANNEL_OPTIONS) as channel:
+            # Without an iterator of requests the call is written to; the generated types know only of the other way.
+            call = rpc.AgentServiceStub(channel).Session()  # type: ignore[call-arg]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._told(call, self._hold(call, group)))
+            except* _EndedError as ended:
+                first = ended.exceptions[0]
+                assert isinstance(first, _EndedError)
+                end = End(first.kind, first.detail, self._stood, first.retry_after_s, first.is_final)
+            finally:
+                call.cancel()
+        return end
+
+    async def _hold(self, call: _Stream, group: asyncio.TaskGroup) -> None:
+        self._outbox.begin_session()
+        await call.write(pb.SessionRequest(hello=self._hello()))
+        interval_s = self._welcomed(await self._read(call, self._patience_s))
+        for work in (
+            self._write(call),
+            self._beat(interval_s),
+            self._deliver(),
+            self._leave(self._stopping, EndKind.DRAINED, drain=True),
+            self._leave(self._leaving, EndKind.MOVED, drain=False),
+            self._fail(),
+        ):
+            group.create_task(self._told(call, work))
+        while True:
+            await self._heard(await self._read(call, SILENT_HEARTBEATS * interval_s))
+
+    async def _told(self, call: _Stream, work: Awaitable[None]) -> None:
+        """Whatever breaks the stream, in whichever task it shows first, is one end of the session."""
+        try:
+            await work
+        except grpc.aio.AioRpcError as error:
+            kind = EndKind.LOST if self._stood else EndKind.UNREACHABLE
+            raise _EndedError(kind, f"{error.code().name}: {error.details()}") from None
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            # A write on a stream that is over; its status says why.
+            detail = f"{(await call.code()).name}: {await call.details()}"
+            raise _EndedError(EndKind.LOST if self._stood else EndKind.UNREACHABLE, detail) from error
+        except WireError as error:
+            raise _EndedError(EndKind.INVALID, str(error)) from None
+
+    def _hello(self) -> pb.Hello:
+        settings = self._settings
+        held = dict.fromkeys((*self._workload.running, *self._outbox.owed))
+        return hello_to_wire(
+            Hello(
+                vantage=settings.vantage,
+                agent_version=settings.version or "unknown",
+                protocol_version=PROTOCOL_VERSION,
+                session_nonce=self._nonce,
+                capabilities=capabilities(settings),
+                held_jobs=tuple(held)[:MAX_HELD_JOBS],
+            )
+        )
+
+    async def _read(self, call: _Stream, within_s: float) -> pb.SessionResponse:
+        try:
+            async with asyncio.timeout(within_s):
+                message = await call.read()
+        except TimeoutError:
+            raise _EndedError(EndKind.HUNG, f"nothing was heard from the coordinator for {within_s:g} s") from None
+        if not isinstance(message, pb.SessionResponse):
+            status = await call.code()
+            if status is not grpc.StatusCode.OK:
+                kind = EndKind.LOST if self._stood else EndKind.UNREACHABLE
+                raise _EndedError(kind, f"{status.name}: {await call.details()}")
+            raise _EndedError(EndKind.LOST, "the coordinator closed the stream")
+        return message
+
+    def _welcomed(self, message: pb.SessionResponse) -> float:
+        match message.WhichOneof("message"):
+            case "welcome":
+                welcome = welcome_from_wire(message.welcome)
+            case "reject":
+                raise _rejected(message.reject)
+            case other:
+                raise WireError("session", other, "the first message must be welcome or reject")
+        self._stood = True
+        ahead_s = (self._clock.now_ns() - welcome.server_time_ns) / 1e9
+        _log.info(
+            "session stands",
+            extra={"session": welcome.session_id, "coordinator": self._settings.coordinator, "ahead_s": ahead_s},
+        )
+        return welcome.heartbeat_interval_ns / 1e9
+
+    async def _heard(self, message: pb.SessionResponse) -> None:
+        match message.WhichOneof("message"):
+            case "lease":
+                await self._leased(message.lease)
+            case "report_ack":
+                await self._acknowledged(message.report_ack)
+            case "heartbeat_echo":
+                pass  # being heard is all that it is for
+            case "drain":
+                _log.info("the coordinator drains", extra={"reason": message.drain.reason})
+                self._leaving.set()
+            case "reject":
+                raise _rejected(message.reject)
+            case "welcome":
+                raise WireError("session", "welcome", "a session is welcomed once")
+            case None:
+                _log.warning("a message of a kind that this version does not know was passed over")
+            case other:
+                assert_never(other)
+
+    async def _leased(self, lease: pb.Lease) -> None:
+        accepted: list[JobId] = []
+        for index, message in enumerate(lease.jobs):
+            try:
+                job = job_from_wire(message, f"lease.jobs[{index}]")
+            except WireError as error:
+                await self._refuse(message.id, pb.JOB_REFUSAL_INVALID, str(error))
+                continue
+            if self._workload.accept(job):
+                accepted.append(job.id)
+            else:
+                detail = f"{self._workload.capacity} jobs are under way, as many as guard.max_jobs allows"
+                await self._refuse(job.id, pb.JOB_REFUSAL_CAPACITY, detail)
+        if accepted:
+            await self._outgoing.put(pb.SessionRequest(job_accepted=pb.JobAccepted(job_ids=accepted)))
+
+    async def _refuse(self, job: str, reason: pb.JobRefusal.ValueType, detail: str) -> None:
+        _log.warning("job refused", extra={"job": job, "reason": pb.JobRefusal.Name(reason), "detail": detail})
+        refused = pb.JobRefused(job_id=job, reason=reason, detail=detail)
+        await self._outgoing.put(pb.SessionRequest(job_refused=refused))
+
+    async def _acknowledged(self, ack: pb.ReportAck) -> None:
+        stored = job_ids_from_wire(ack.job_ids, "report_ack.job_ids")
+        refused = job_ids_from_wire((each.job_id for each in ack.refused), "report_ack.refused")
+        for each in ack.refused:
+            _log.warning("report refused by the coordinator", extra={"job": each.job_id, "reason": each.reason})
+        await self._outbox.acknowledge((*stored, *refused))
+
+    async def _write(self, call: _Stream) -> None:
+        # Two writers on one stream would kill it: this is the only one once the session stands.
+        while True:
+            await call.write(await self._outgoing.get())
+
+    async def _beat(self, interval_s: float) -> None:
+        sequence = 0
+        while True:
+            sequence += 1
+            heartbeat = pb.Heartbeat(
+                sequence=sequence,
+                sent_at_ns=self._clock.now_ns(),
+                jobs_held=len(self._workload.running),
+                reports_spooled=len(self._outbox.owed),
+            )
+            if self._workload.clock_check is not None:
+                heartbeat.clock.CopyFrom(clock_to_wire(self._workload.clock_check))
+            await self._outgoing.put(pb.SessionRequest(heartbeat=heartbeat))
+            await asyncio.sleep(interval_s)
+
+    async def _deliver(self) -> None:
+        while True:
+            delivery = await self._outbox.take()
+            await self._outgoing.put(pb.SessionRequest(report=delivery_to_wire(delivery)))
+
+    async def _leave(self, asked: asyncio.Event, kind: EndKind, *, drain: bool) -> None:
+        """Once asked to, end the session as soon as nothing runs and nothing is owed."""
+        await asked.wait()
+        if drain:
+            self._workload.drain()
+            await self._outgoing.put(pb.SessionRequest(drain=pb.DrainNotice(reason="the agent is shutting down")))
+        await self._workload.idle()
+        await self._outbox.empty()
+        raise _EndedError(kind, "all jobs are done and all reports acknowledged")
+
+    async def _fail(self) -> None:
+        await asyncio.shield(self._workload.failure)
+
+
+def delivery_to_wire(delivery: Delivery) -> pb.ReportDelivery:
+    """A report with its spans, or with as few of them as fit."""
+    message = pb.ReportDelivery(
+        report=report_to_wire(delivery.report),
+        spans=spans_to_wire(delivery.spans[:MAX_SPANS]),
+        spans_dropped=delivery.spans_dropped + max(0, len(delivery.spans) - MAX_SPANS),
+    )
+    if message.ByteSize() > MAX_DELIVERY_BYTES:
+        message.spans_dropped += len(message.spans)
+        del message.spans[:]
+    return message
+
+
+_FINAL: Final = frozenset(
+    {
+        pb.REJECT_REASON_VERSION,
+        pb.REJECT_REASON_IDENTITY,
+        pb.REJECT_REASON_TAKEN_OVER,
+        pb.REJECT_REASON_INVALID,
+    }
+)
+"""Reasons that go away only when somebody changes something, unless the coordinator names a time."""
+
+
+def _rejected(reject: pb.Reject) -> _EndedError:
+    known = reject.reason in pb.RejectReason.values()
+    name = pb.RejectReason.Name(reject.reason).removeprefix("REJECT_REASON_") if known else str(reject.reason)
+    return _EndedError(
+        EndKind.REJECTED,
+        f"{name.lower().replace('_', '-')}: {reject.detail or 'no reason given'}",
+        retry_after_s=reject.retry_after_ns / 1e9,
+        is_final=reject.reason in _FINAL and reject.retry_after_ns == 0,
+    )
