@@ -22,8 +22,9 @@ from coordinator.store.errors import (
     StoreLockedError,
     StoreUnavailableError,
 )
-from coordinator.store.port import MAX_VALUE_BYTES, Put, Store, Transaction, pages
+from coordinator.store.port import MAX_VALUE_BYTES, Committed, Compare, Put, Store, Transaction, pages
 from coordinator.store.sqlite import SqliteStore
+from coordinator.store.sqlite_table import TransactionWriter
 from tests.store.contract import DEADLINE_S, HISTORY, StoreContract, delete, put, take, take_all
 
 
@@ -315,3 +316,15 @@ async def test_large_histories_come_in_bounded_batches(path: Path) -> None:
         page = await store.scan("big/")
         assert len(page.entries) == 3
         assert page.more
+
+
+def test_a_batch_that_does_not_fit_takes_no_effect_at_all(path: Path) -> None:
+    file = sqlite_file.open_file(path, 1 << 20)
+    try:
+        writer = TransactionWriter(file.writer, file.revision, file.oldest, HISTORY)
+        small = Transaction((Compare("small", 0),), (Put("small", b""),))
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            writer.apply([small, Transaction(puts=(Put("huge", bytes(MAX_VALUE_BYTES)),))])
+        assert writer.apply([small]) == [Committed(2)]
+    finally:
+        file.close()
