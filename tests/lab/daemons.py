@@ -42,7 +42,7 @@ class Daemon:
     def __init__(self, host: Host, lines: Sequence[str] = (), *, reference: bool = True) -> None:
         self.host = host
         self.reference = reference
-        self.folder = Path(tempfile.mkdtemp(prefix=f"lab-{self.package}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{host.namespace}-{self.package}-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(lines)
 

@@ -18,7 +18,7 @@ REQUIRE = "POOLPROOF_REQUIRE_LAB"
 
 
 @cache
-def _why_not() -> str:
+def why_not() -> str:
     """Why the lab cannot run here, or nothing. Makes it ready on the way: the first call may download packages."""
     try:
         packages.prepare()
@@ -32,7 +32,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Comes before all fixtures, so that none meets a machine without a lab."""
     if item.get_closest_marker("lab") is None:
         return
-    reason = _why_not()
+    reason = why_not()
     if reason and os.environ.get(REQUIRE) == "1":
         pytest.fail(f"{REQUIRE}=1, and the lab cannot run: {reason}", pytrace=False)
     if reason:

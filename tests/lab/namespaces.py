@@ -10,8 +10,10 @@ import ctypes
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -72,14 +74,18 @@ def end_group(process: subprocess.Popen[bytes], timeout_s: float = STOP_TIMEOUT_
 
 
 def delete_stale() -> None:
-    """Ends what processes that are dead now left in their namespaces, and deletes those."""
-    stale = []
-    for path in FOLDER.glob("poolproof-*"):
-        match = _OURS.match(path.name)
-        if match and _start_of(int(match[1])) != match[2]:
-            stale.append(path.name)
+    """Ends what processes that are dead now left in their namespaces; deletes those, and folders named after them."""
+    stale = [path.name for path in FOLDER.glob("poolproof-*") if _is_stale(path.name)]
     if stale:
         delete(stale)
+    for path in Path(tempfile.gettempdir()).glob("poolproof-*"):
+        if _is_stale(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_stale(name: str) -> bool:
+    match = _OURS.match(name)
+    return match is not None and _start_of(int(match[1])) != match[2]
 
 
 def delete(namespaces: Sequence[str]) -> None:

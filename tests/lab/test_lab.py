@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -279,48 +279,26 @@ def test_namespaces_and_processes_are_gone_even_after_a_failure() -> None:
 
 
 @pytest.fixture
-def orphan() -> Iterator[tuple[str, int]]:
-    """A namespace, and a process in it, left behind by a process that was killed."""
+def orphan() -> tuple[str, int, Path]:
+    """A namespace, a daemon in it and the daemon's folder, left behind by a process that was killed."""
     script = (
-        "from tests.lab.net import Network\nimport os, signal\nfrom subprocess import DEVNULL\n"
-        "net = Network().__enter__()\nhost = net.host('left')\n"
-        "left = host.popen(['sleep', '1000'], stdout=DEVNULL, stderr=DEVNULL)\n"
-        "print(host.namespace, left.pid, flush=True)\n"
+        "from tests.lab.net import Network\nfrom tests.lab.daemons import chrony\nimport os, signal\n"
+        "host = Network().__enter__().host('left')\n"
+        "daemon = chrony(host).__enter__()\n"
+        "print(host.namespace, daemon.pid, daemon.folder, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    namespace, pid = done.stdout.split()
-    yield namespace, int(pid)
+    namespace, pid, folder = done.stdout.split()
+    return namespace, int(pid), Path(folder)
 
 
-def test_what_a_dead_process_left_is_deleted_by_the_next_network(orphan: tuple[str, int]) -> None:
-    namespace, pid = orphan
+def test_what_a_dead_process_left_is_deleted_by_the_next_network(orphan: tuple[str, int, Path]) -> None:
+    namespace, pid, folder = orphan
     with Network() as net:
         assert namespace not in _namespaces()
+        assert not folder.exists()
         assert net.router.namespace in _namespaces()
     # Its parent is dead, so whoever inherited it may not have reaped it yet.
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
-
-
-def _session_without_root(*environment: str) -> str:
-    """What pytest says about one lab test when it is not root."""
-    script = (
-        "import os, sys\nos.geteuid = lambda: 1000\nimport pytest\n"
-        "sys.exit(pytest.main([*sys.argv[1:], '-q', '-p', 'no:cacheprovider', '-k', 'chronyc_says']))\n"
-    )
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "POOLPROOF_"))}
-    variables |= dict(each.split("=") for each in environment)
-    command = [sys.executable, "-c", script, __file__]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=variables, check=False)
-    return done.stdout
-
-
-def test_without_root_the_lab_is_skipped_with_the_reason_and_fails_where_ci_insists() -> None:
-    said = _session_without_root()
-    assert "1 skipped" in said
-    assert "needs root" in said
-    insisted = _session_without_root("POOLPROOF_REQUIRE_LAB=1")
-    assert "1 error" in insisted
-    assert "skipped" not in insisted
-    assert "needs root" in insisted
