@@ -23,11 +23,12 @@ from coordinator.turns import MAX_TRIES, Joined, NextAttempt, Stage, Turns, Wish
 from poolproof.challenge import Method
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import Report
+from poolproof.lifecycle import handle
 from poolproof.policy import Policy
 from poolproof.span import Span
 from poolproof.target import Target
 from poolproof.variant import Variant
-from poolproof.verification import Event, OwnerReady, Reported, Unreachable, Verification, Withdraw, handle
+from poolproof.verification import Event, OwnerReady, Reported, Unreachable, Verification, Withdraw
 
 
 class UnknownPolicyError(ValueError):

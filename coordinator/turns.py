@@ -25,20 +25,10 @@ from coordinator.store.port import Compare, Conflict, Put, Store, Transaction
 from coordinator.tracing_port import Telemetry
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import Job, Report
+from poolproof.lifecycle import handle, next_wake_ns, outstanding
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.span import Span
-from poolproof.verification import (
-    Event,
-    ForeignReportError,
-    NotNowError,
-    Reported,
-    Unreachable,
-    Verification,
-    Wake,
-    handle,
-    next_wake_ns,
-    outstanding,
-)
+from poolproof.verification import Event, ForeignReportError, NotNowError, Reported, Unreachable, Verification, Wake
 
 MAX_WAITING = 1_024
 """Events that may wait for one verification."""

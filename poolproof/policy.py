@@ -168,7 +168,7 @@ POLICY_2026_11 = Policy(
     report_grace_ns=3 * SECOND_NS,
     missing_grace_ns=45 * SECOND_NS,
     ready_window_ns=72 * 3600 * SECOND_NS,
-    measuring_window_ns=24 * 3600 * SECOND_NS,
+    measuring_window_ns=6 * 3600 * SECOND_NS,
     retry_spacing_ns=60 * SECOND_NS,
 )
 

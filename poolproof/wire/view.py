@@ -13,13 +13,14 @@ from typing import Final
 from poolproof.challenge import Challenge, Method, Observation
 from poolproof.fleet import Perspective, Role
 from poolproof.ids import VantageId
+from poolproof.lifecycle import next_wake_ns, retry_not_before_ns
 from poolproof.matrix import arrange
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.v1 import judgement_pb2 as judgement
 from poolproof.v1 import verification_pb2 as pb
 from poolproof.variant import Variant
 from poolproof.verdict import ControlProven, ControlRefuted, Inconclusive, Verdict
-from poolproof.verification import Attempt, State, Verification, next_wake_ns, retry_not_before_ns
+from poolproof.verification import Attempt, State, Verification
 from poolproof.wire import checks
 from poolproof.wire.evidence import KINDS, target_to_wire
 from poolproof.wire.judgement import (

@@ -11,21 +11,11 @@ from poolproof.challenge import Method
 from poolproof.fleet import Rir, Vantage
 from poolproof.ids import VantageId, VerificationId
 from poolproof.job import Job, Report
+from poolproof.lifecycle import handle, next_wake_ns
 from poolproof.policy import Policy
 from poolproof.target import Target
 from poolproof.verdict import Verdict
-from poolproof.verification import (
-    Begin,
-    Event,
-    OwnerReady,
-    Reported,
-    State,
-    Unreachable,
-    Verification,
-    Wake,
-    handle,
-    next_wake_ns,
-)
+from poolproof.verification import Begin, Event, OwnerReady, Reported, State, Unreachable, Verification, Wake
 from tests.simulation.network import Network
 from tests.simulation.worlds import SECOND_NS, World
 
