@@ -68,6 +68,8 @@ BYTES: Final = "poolproof.bytes"
 
 REPLY_EVENT: Final = "reply"
 ICMP_EVENT: Final = "icmp-error"
+CHALLENGED_EVENT: Final = "challenged"
+READY_EVENT: Final = "owner-ready"
 
 # --- metrics ---
 
