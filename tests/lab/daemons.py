@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ READY_S = 15.0
 """A daemon that has not answered by then is broken; a healthy one takes 0.1 s (chrony, openntpd) to 1 s (ntpsec)."""
 
 
-class Daemon:
+class Daemon(ABC):
     """An NTP daemon in a host; a context manager that stops it.
 
     A daemon to be added is a subclass that says how it is configured and started (README.md).
@@ -122,14 +123,14 @@ class Daemon:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _before(self) -> Sequence[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _before(self) -> Sequence[str]: ...
 
     def _after(self) -> Sequence[str]:
         return ()
 
-    def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> Sequence[str]: ...
 
     def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
         want_synchronised = self.can_synchronise and self.reference
