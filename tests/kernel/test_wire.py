@@ -88,7 +88,7 @@ every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys(
 
 
 @every_codec
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_is_sent_is_what_arrives(codec: Codec, data: st.DataObject) -> None:
     value = data.draw(codec.values)
@@ -96,7 +96,7 @@ def test_what_is_sent_is_what_arrives(codec: Codec, data: st.DataObject) -> None
 
 
 @every_codec
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_any_message_is_taken_whole_or_refused_by_name(codec: Codec, data: st.DataObject) -> None:
     message = data.draw(some.messages(codec.message))

@@ -97,7 +97,7 @@ def test_a_record_holds_the_whole_verification(verification: Verification) -> No
     assert wire.to_record(wire.from_record(record)) == record
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(some.messages(record_pb2.VerificationRecord, depth=6))
 def test_any_record_is_taken_whole_or_refused_by_name(message: Message) -> None:
     _taken_or_refused(message.SerializeToString())
