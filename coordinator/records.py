@@ -9,6 +9,7 @@ report/<verification>/<attempt>/<round or baseline>/<vantage>    a probe's repor
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from coordinator.store.port import MAX_PAGE_ENTRIES, Compare, Entry, Put, Store, pages
@@ -23,6 +24,8 @@ VERIFICATIONS = "verification/"
 OPEN = "open/"
 NEWEST = "newest/"
 REPORTS = "report/"
+_ID = re.compile(r"[0-9a-z]{1,64}")
+"""What an id of ours looks like; anything else that is asked for does not exist."""
 _END_OF_TIME_NS = (1 << 63) - 1
 
 
@@ -78,6 +81,8 @@ def held_of(entry: Entry) -> Held:
 
 async def load(store: Store, verification: VerificationId) -> Held | None:
     """A verification, or None if there is none."""
+    if not _ID.fullmatch(verification):
+        return None
     entry = await store.get(verification_key(verification))
     return None if entry is None else held_of(entry)
 

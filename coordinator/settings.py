@@ -11,7 +11,7 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -50,6 +50,7 @@ class CoordinatorSettings:
         send_queue: messages that may wait for one agent's stream.
         resolve_timeout_ns: how long looking up a host name may take.
         drain_grace_ns: how long calls under way may take to end when the coordinator stops.
+        otel: OpenTelemetry's standard variables, as the environment has them.
     """
 
     fleet_file: Path
@@ -67,6 +68,7 @@ class CoordinatorSettings:
     send_queue: int = 256
     resolve_timeout_ns: int = 5 * SECOND_NS
     drain_grace_ns: int = 5 * SECOND_NS
+    otel: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.store not in (SQLITE, MEMORY):
@@ -108,23 +110,22 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     Raises:
         SettingsError: an unknown key, a value that cannot be read, or a tree that makes no sense.
     """
-    given = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in (os.environ if environ is None else environ).items()
-        if name.startswith(PREFIX)
-    }
+    variables = os.environ if environ is None else environ
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items() if name.startswith(PREFIX)}
     named = given.pop("file", None)
     path = file or (Path(named) if named else None)
     values: dict[str, Any] = {**(_from_file(path) if path else {}), **given}
     hints = get_type_hints(CoordinatorSettings)
-    known = [each.name for each in fields(CoordinatorSettings)]
+    known = [each.name for each in fields(CoordinatorSettings) if each.name != "otel"]
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise SettingsError(f"{unknown[0]}: no such setting; there are {', '.join(known)}")
     read = {name: _read(name, value, hints[name]) for name, value in values.items()}
     if "fleet_file" not in read:
         raise SettingsError(f"fleet_file: missing; give the file with the vantages, e.g. {PREFIX}FLEET_FILE=fleet.toml")
-    return CoordinatorSettings(**read)
+    return CoordinatorSettings(
+        **read, otel={name: text for name, text in variables.items() if name.startswith("OTEL_")}
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -701,48 +701,23 @@ class ExplainVerificationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    OPERATOR_VIEW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    operator_view: _builtins.bool
+    """Name the witnesses; for operators."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        operator_view: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "operator_view", b"operator_view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainVerificationRequest: _TypeAlias = ExplainVerificationRequest  # noqa: Y015
-
-@_typing.final
-class Explanation(_message.Message):
-    """One thing that counted, or did not."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SUBJECT_FIELD_NUMBER: _builtins.int
-    COUNTED_FIELD_NUMBER: _builtins.int
-    WHY_FIELD_NUMBER: _builtins.int
-    subject: _builtins.str
-    """What it is about: a round, a perspective, the attempt."""
-    counted: _builtins.bool
-    why: _builtins.str
-    """A sentence."""
-    def __init__(
-        self,
-        *,
-        subject: _builtins.str = ...,
-        counted: _builtins.bool = ...,
-        why: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted", "subject", b"subject", "why", b"why"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class ExplainVerificationResponse(_message.Message):
@@ -751,20 +726,36 @@ class ExplainVerificationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERIFICATION_FIELD_NUMBER: _builtins.int
-    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    HEADLINE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    NOT_COUNTED_FIELD_NUMBER: _builtins.int
+    headline: _builtins.str
+    """The verdict in a sentence or two."""
+    advice: _builtins.str
+    """What the owner can do now."""
     @_builtins.property
     def verification(self) -> Global___Verification: ...
     @_builtins.property
-    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]: ...
+    def counted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is evidence, a line each."""
+
+    @_builtins.property
+    def not_counted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is none, and why, a line each."""
+
     def __init__(
         self,
         *,
         verification: Global___Verification | None = ...,
-        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+        headline: _builtins.str = ...,
+        advice: _builtins.str = ...,
+        counted: _abc.Iterable[_builtins.str] | None = ...,
+        not_counted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "counted", b"counted", "headline", b"headline", "not_counted", b"not_counted", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -778,18 +769,22 @@ class GetTraceRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    OPERATOR_VIEW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     attempt: _builtins.int
     """Attempt number; 0: the latest."""
+    operator_view: _builtins.bool
+    """With the spans of witnesses and of vantages that have no role; for operators."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        operator_view: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "id", b"id", "operator_view", b"operator_view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
