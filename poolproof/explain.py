@@ -91,7 +91,7 @@ def assurance_note(verdict: ControlProven) -> str:
 def _proven(verification: Verification, attempt: Attempt, verdict: ControlProven) -> tuple[str, str]:
     tally = verdict.tally
     headline = (
-        f"Control of {verification.target} is proven: in {tally.counted} rounds up to {utc(attempt.concluded_at_ns)}, "
+        f"Control of {verification.target} is proven: in {_rounds(tally.counted)} up to {utc(attempt.concluded_at_ns)}, "
         f"{_fraction(tally.monitors_answered, tally.monitors)} monitors were answered and "
         f"{_fraction(tally.silent, tally.must_be_silent)} perspectives that had to be left unanswered were, seen from "
         f"{tally.rirs} registries; the chance that this is luck is under {tally.bound:.1g}. "
@@ -212,12 +212,12 @@ class _Words:
             case Reason.MORE_ROUNDS_NEEDED:
                 return (
                     f"All is as it should be at {target} up to {when}: evidence {tally.evidence:.1f} of "
-                    f"{tally.needed:.1f} after {tally.counted} of the rounds counted.",
+                    f"{tally.needed:.1f} after {_rounds(tally.counted)}.",
                     "Wait and leave the configuration as it is: more rounds follow by themselves.",
                 )
             case Reason.TOO_LITTLE_EVIDENCE:
                 return (
-                    f"After {tally.counted} rounds up to {when} the evidence for {target} is {tally.evidence:.1f} of "
+                    f"After {_rounds(tally.counted)} up to {when} the evidence for {target} is {tally.evidence:.1f} of "
                     f"{tally.needed:.1f}: the paths lose too much, or too few vantages looked on, to exclude luck.",
                     "Run `poolproof retry` at a quieter time, or choose a method that needs no silence.",
                 )
@@ -285,6 +285,10 @@ def _round_line(state: RoundState, attempt: Attempt) -> str:
     fired = attempt.rounds[state.number]
     served = f"{_fraction(state.served, state.monitors)} monitors answered"
     return f"round {state.number + 1} of {utc(fired.start_at_ns)}, {served}"
+
+
+def _rounds(counted: int) -> str:
+    return f"{counted} counted round{'' if counted == 1 else 's'}"
 
 
 def _fraction(some: int, of: int) -> str:
