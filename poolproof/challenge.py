@@ -6,7 +6,7 @@ which silences an attacker who cannot control the server could still bring about
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from poolproof.exchange import ExchangeKind
@@ -82,6 +82,47 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What follows from a challenge's rows alone; derived once, because a challenge is judged many times.
+
+    Attributes:
+        silent: by row and window, whether silence is expected.
+        must_be_silent: indices of rows that expect silence in some window.
+        monitors: indices of the monitors' rows.
+        asked: by window, monitors that expect an answer.
+        open_witnesses: by window, witnesses that expect an answer.
+        forgeable: by row, whether its silence is.
+    """
+
+    silent: tuple[tuple[bool, ...], ...]
+    must_be_silent: tuple[int, ...]
+    monitors: tuple[int, ...]
+    asked: tuple[tuple[int, ...], ...]
+    open_witnesses: tuple[tuple[int, ...], ...]
+    forgeable: tuple[bool, ...]
+
+
+def _lay_out(rows: tuple[Row, ...]) -> Layout:
+    silent = tuple(tuple(expected is Expectation.SILENCE for expected in row.expected) for row in rows)
+    windows = range(max((len(row.expected) for row in rows), default=0))
+
+    def answered(role: Role) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(i for i, row in enumerate(rows) if row.perspective.role is role and not silent[i][window])
+            for window in windows
+        )
+
+    return Layout(
+        silent=silent,
+        must_be_silent=tuple(i for i, wanted in enumerate(silent) if any(wanted)),
+        monitors=tuple(i for i, row in enumerate(rows) if row.perspective.role is Role.ALLOWED_MONITOR),
+        asked=answered(Role.ALLOWED_MONITOR),
+        open_witnesses=answered(Role.WITNESS),
+        forgeable=tuple(row.forgeable for row in rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Challenge:
     """What the owner must enact.
 
@@ -90,12 +131,17 @@ class Challenge:
         variant: in which way.
         rows: the matrix.
         aim: the best assurance that this cohort's evidence can reach.
+        layout: derived from the rows.
     """
 
     method: Method
     variant: Variant
     rows: tuple[Row, ...]
     aim: Assurance
+    layout: Layout = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", _lay_out(self.rows))
 
     @property
     def monitors(self) -> tuple[Perspective, ...]:

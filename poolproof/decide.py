@@ -80,7 +80,7 @@ def decide(
 
 def _assurance(matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Assurance | None:
     """What chance and attackers allow: strong only for what cannot be forged, and seen from several regions."""
-    regions = len({matrix.rows[i].perspective.rir.value for i in weight.silent})
+    regions = len({matrix.rows[i].perspective.rir for i in weight.silent})
     if weight.unforgeable >= policy.threshold(Assurance.STRONG, attempt) and regions >= policy.min_rirs:
         return Assurance.STRONG
     if weight.total >= policy.threshold(Assurance.MEDIUM, attempt):
@@ -104,7 +104,7 @@ def _ceiling(assurance: Assurance, matrix: Matrix, weight: Weight, attempt: int,
         reached = weight.total >= policy.threshold(Assurance.STRONG, attempt)
         forged = weight.unforgeable < policy.threshold(Assurance.STRONG, attempt)
         return Ceiling.FORGEABLE_SILENCE if reached and forged else Ceiling.CHANCE
-    silent = [matrix.rows[i] for i in weight.silent if not matrix.rows[i].forgeable]
+    silent = [matrix.rows[i] for i in weight.silent if not matrix.layout.forgeable[i]]
     kinds = {Ceiling.WITNESSES if row.perspective.role is Role.WITNESS else Ceiling.PREFIX for row in silent}
     if weight.refusing:
         kinds.add(Ceiling.REFUSALS)
@@ -121,9 +121,9 @@ def _obstacle(matrix: Matrix, weight: Weight, exhausted: bool) -> tuple[Reason, 
     if latest.reason is not None and not exhausted:
         return latest.reason, _unserved(matrix, latest)
     failed = tuple(
-        row.perspective
-        for i, row in enumerate(matrix.rows)
-        if any(matrix.wants_silence[i]) and i not in weight.silent and Outcome.PROBE_FAILED in matrix.cells[i]
+        matrix.rows[i].perspective
+        for i in matrix.layout.must_be_silent
+        if i not in weight.silent and Outcome.PROBE_FAILED in matrix.cells[i]
     )
     if failed:
         return Reason.PROBES_FAILED, failed
@@ -131,30 +131,24 @@ def _obstacle(matrix: Matrix, weight: Weight, exhausted: bool) -> tuple[Reason, 
 
 
 def _unserved(matrix: Matrix, state: RoundState) -> tuple[Perspective, ...]:
-    role = Role.WITNESS if state.reason is Reason.WITNESSES_NOT_SERVED else Role.ALLOWED_MONITOR
-    return tuple(
-        row.perspective
-        for i, row in enumerate(matrix.rows)
-        if row.perspective.role is role
-        and not matrix.wants_silence[i][state.window]
-        and not _served(matrix.cells[i][state.number])
-    )
+    witnesses = state.reason is Reason.WITNESSES_NOT_SERVED
+    wanted = matrix.layout.open_witnesses if witnesses else matrix.layout.asked
+    return tuple(matrix.rows[i].perspective for i in wanted[state.window] if not _served(matrix.cells[i][state.number]))
 
 
 def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally:
     counted = [state for state in matrix.states if state.reason is None]
-    monitors = [i for i, row in enumerate(matrix.rows) if row.perspective.role is Role.ALLOWED_MONITOR]
-    served = monitors
+    monitors = served = matrix.layout.monitors
     if not any(state.served == len(monitors) for state in counted):
-        served = [i for i in monitors if any(_served(matrix.cells[i][state.number]) for state in counted)]
+        served = tuple(i for i in monitors if any(_served(matrix.cells[i][state.number]) for state in counted))
     return Tally(
         rounds=len(matrix.states),
         counted=len(counted),
         monitors_answered=min((state.served for state in counted), default=0),
         monitors=len(monitors),
         silent=len(weight.silent),
-        must_be_silent=sum(map(any, matrix.wants_silence)),
-        rirs=len({matrix.rows[i].perspective.rir.value for i in (*served, *weight.silent)}),
+        must_be_silent=len(matrix.layout.must_be_silent),
+        rirs=len({matrix.rows[i].perspective.rir for i in (*served, *weight.silent)}),
         evidence=weight.total,
         unforgeable=weight.unforgeable,
         needed=needed,

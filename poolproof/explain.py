@@ -91,7 +91,8 @@ def assurance_note(verdict: ControlProven) -> str:
 def _proven(verification: Verification, attempt: Attempt, verdict: ControlProven) -> tuple[str, str]:
     tally = verdict.tally
     headline = (
-        f"Control of {verification.target} is proven: in {_rounds(tally.counted)} up to {utc(attempt.concluded_at_ns)}, "
+        f"Control of {verification.target} is proven: in {_rounds(tally.counted)} up to "
+        f"{utc(attempt.concluded_at_ns)}, "
         f"{_fraction(tally.monitors_answered, tally.monitors)} monitors were answered and "
         f"{_fraction(tally.silent, tally.must_be_silent)} perspectives that had to be left unanswered were, seen from "
         f"{tally.rirs} registries; the chance that this is luck is under {tally.bound:.1g}. "

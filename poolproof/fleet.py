@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from poolproof.ids import VantageId
 from poolproof.target import Family, canonical_address, family_of
 
 
-class Rir(Enum):
+class Rir(StrEnum):
     """Regional Internet registry of a vantage's address."""
 
     AFRINIC = "afrinic"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from poolproof.challenge import Challenge, Expectation, Observation, Round, Row, quorum
-from poolproof.fleet import Perspective, Role
+from poolproof.challenge import Challenge, Layout, Observation, Round, Row, quorum
+from poolproof.fleet import Perspective
 from poolproof.outcome import Outcome
 from poolproof.verdict import Reason
 
@@ -56,7 +56,7 @@ class Matrix:
 
     Attributes:
         rows: the challenge's rows.
-        wants_silence: by row and window.
+        layout: what follows from them.
         cells: by row and round; None where nothing was observed.
         states: one for each round.
         refuting: the first answer where silence was asked, or None.
@@ -64,7 +64,7 @@ class Matrix:
     """
 
     rows: tuple[Row, ...]
-    wants_silence: list[list[bool]]
+    layout: Layout
     cells: list[list[Outcome | None]]
     states: tuple[RoundState, ...]
     refuting: Observation | None
@@ -79,34 +79,38 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
     """
     rows = challenge.rows
     seen_in_any_order = tuple(observations)
-    wants_silence = [[expected is Expectation.SILENCE for expected in row.expected] for row in rows]
+    wants_silence = challenge.layout.silent
     cells: list[list[Outcome | None]] = [[None] * len(rounds) for _ in rows]
+    filled = 0
     for seen in seen_in_any_order:
         line, number = cells[seen.row], seen.round
         held = line[number]
-        if held is not None and held is not seen.outcome:
-            line[number] = _worse(held, seen.outcome, wants_silence[seen.row][rounds[number].window])
-        else:
+        if held is None:
             line[number] = seen.outcome
-    states, missing = _count(rows, rounds, cells, wants_silence)
+            filled += 1
+        elif held is not seen.outcome:
+            line[number] = _worse(held, seen.outcome, wants_silence[seen.row][rounds[number].window])
+    absent: dict[int, list[int]] = {}
+    if filled < len(rows) * len(rounds):
+        absent = {fired.number: [i for i in fired.leased if cells[i][fired.number] is None] for fired in rounds}
+    states = _count(challenge, rounds, cells, absent)
+    missing = dict.fromkeys(i for number in sorted(absent) for i in absent[number])
     refuting = None
-    if _answered_where_silent(rounds, cells, wants_silence):
+    if _answered_where_silent(challenge.layout, rounds, cells):
         refuting = min(
             (o for o in seen_in_any_order if o.outcome.is_answer and wants_silence[o.row][rounds[o.round].window]),
             key=_chronological,
         )
-    return Matrix(rows, wants_silence, cells, states, refuting, missing)
+    return Matrix(rows, challenge.layout, cells, states, refuting, tuple(rows[i].perspective for i in missing))
 
 
-def _answered_where_silent(
-    rounds: Sequence[Round], cells: list[list[Outcome | None]], wants_silence: list[list[bool]]
-) -> bool:
+def _answered_where_silent(layout: Layout, rounds: Sequence[Round], cells: list[list[Outcome | None]]) -> bool:
     """Looked at in every round, whether it counts or not."""
-    for line, wanted in zip(cells, wants_silence, strict=True):
-        if True in wanted:
-            for outcome, fired in zip(line, rounds, strict=True):
-                if outcome is not None and outcome.is_answer and wanted[fired.window]:
-                    return True
+    for i in layout.must_be_silent:
+        wanted = layout.silent[i]
+        for outcome, fired in zip(cells[i], rounds, strict=True):
+            if outcome is not None and outcome.is_answer and wanted[fired.window]:
+                return True
     return False
 
 
@@ -121,47 +125,33 @@ def _chronological(seen: Observation) -> tuple[int, int, int, bytes, str]:
 
 
 def _count(
-    rows: Sequence[Row],
-    rounds: Sequence[Round],
-    cells: list[list[Outcome | None]],
-    wants_silence: list[list[bool]],
-) -> tuple[tuple[RoundState, ...], tuple[Perspective, ...]]:
-    roles = [row.perspective.role for row in rows]
-    monitors = [i for i, role in enumerate(roles) if role is Role.ALLOWED_MONITOR]
-    witnesses = [i for i, role in enumerate(roles) if role is Role.WITNESS]
-    windows = range(len(rows[0].expected)) if rows else range(0)
-    asked_in = [[i for i in monitors if not wants_silence[i][window]] for window in windows]
-    open_in = [[i for i in witnesses if not wants_silence[i][window]] for window in windows]
+    challenge: Challenge, rounds: Sequence[Round], cells: list[list[Outcome | None]], absent: dict[int, list[int]]
+) -> tuple[RoundState, ...]:
+    rows, layout = challenge.rows, challenge.layout
+    served = [[outcome is not None and outcome.shows_presence for outcome in line] for line in cells]
     states: list[RoundState] = []
-    missing: dict[int, None] = {}
-    for fired, column in zip(rounds, zip(*cells, strict=True), strict=True):
-        asked, open_witnesses = asked_in[fired.window], open_in[fired.window]
-        absent = [i for i in fired.leased if column[i] is None] if None in column else ()
-        served = [i for i in asked if (seen := column[i]) is not None and seen.shows_presence]
-        witnessed = (
-            [i for i in open_witnesses if (seen := column[i]) is not None and seen.shows_presence]
-            if open_witnesses
-            else []
-        )
+    for number, fired in enumerate(rounds):
+        asked, open_witnesses = layout.asked[fired.window], layout.open_witnesses[fired.window]
+        answered = [i for i in asked if served[i][number]]
+        witnessed = sum([served[i][number] for i in open_witnesses]) if open_witnesses else 0
         reason: Reason | None = None
-        if absent:
-            missing.update(dict.fromkeys(absent))
+        if absent and absent[number]:
             reason = Reason.REPORT_MISSING
-        elif len(served) < len(asked) and not _is_quorum(rows, asked, served):
-            reason = Reason.MONITORS_BELOW_QUORUM if served else Reason.TARGET_DOWN
+        elif len(answered) < len(asked) and not _is_quorum(rows, asked, answered):
+            reason = Reason.MONITORS_BELOW_QUORUM if answered else Reason.TARGET_DOWN
         elif open_witnesses and not witnessed:
             reason = Reason.WITNESSES_NOT_SERVED
         states.append(
-            RoundState(fired.number, fired.window, reason, len(asked), len(served), len(open_witnesses), len(witnessed))
+            RoundState(number, fired.window, reason, len(asked), len(answered), len(open_witnesses), witnessed)
         )
-    return tuple(states), tuple(rows[i].perspective for i in missing)
+    return tuple(states)
 
 
-def _is_quorum(rows: Sequence[Row], asked: list[int], served: list[int]) -> bool:
+def _is_quorum(rows: Sequence[Row], asked: Sequence[int], served: Sequence[int]) -> bool:
     """Enough monitors, and of enough registries if the cohort has them."""
     regions = min(_MONITOR_REGIONS, _regions(rows, asked))
     return len(served) >= quorum(len(asked)) and _regions(rows, served) >= regions
 
 
-def _regions(rows: Sequence[Row], served: list[int]) -> int:
-    return len({rows[i].perspective.rir.value for i in served})
+def _regions(rows: Sequence[Row], served: Sequence[int]) -> int:
+    return len({rows[i].perspective.rir for i in served})

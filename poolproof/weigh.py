@@ -11,6 +11,8 @@ from poolproof.matrix import Matrix, RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Policy
 
+_SILENT, _REFUSED = Outcome.SILENT, Outcome.REFUSED
+
 _Domain = tuple[int, int]
 """ASN and window: what goes dark together. Each window of a timed challenge is an independent factor."""
 
@@ -44,21 +46,18 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
     unforgeable: dict[_Domain, bool] = {}
     silences: list[_Silence] = []
     showed: list[int] = []
-    for i, row in enumerate(matrix.rows):
-        line, forgeable, shows = matrix.cells[i], row.forgeable, False
-        for window, wants in enumerate(matrix.wants_silence[i]):
+    for i in matrix.layout.must_be_silent:
+        line, forgeable, shows = matrix.cells[i], matrix.layout.forgeable[i], False
+        for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
-            domain = (row.perspective.asn, window)
+            domain = (matrix.rows[i].perspective.asn, window)
             unforgeable[domain] = unforgeable.get(domain, False) or not forgeable
-            silent: list[int] = []
-            for number in numbers.get(window, ()):
-                outcome = line[number]
-                if outcome is Outcome.SILENT:
-                    silent.append(number)
-                elif outcome is Outcome.REFUSED:
-                    refusing.add(domain)
-                    shows = True
+            mine = numbers.get(window, ())
+            silent = [number for number in mine if line[number] is _SILENT]
+            if len(silent) < len(mine) and any(line[number] is _REFUSED for number in mine):
+                refusing.add(domain)
+                shows = True
             if silent:
                 silences.append(_Silence(i, domain, forgeable, silent))
                 shows = True
