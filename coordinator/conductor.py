@@ -17,6 +17,7 @@ from coordinator.claims import Claims
 from coordinator.ports import Clock, Dispatcher
 from coordinator.problems import BusyError
 from coordinator.records import Held, change, creation, load, open_ids
+from coordinator.store.errors import StoreUnavailableError
 from coordinator.store.port import Conflict, Store, Transaction
 from coordinator.tracing_port import Telemetry
 from coordinator.turns import MAX_TRIES, Joined, NextAttempt, Stage, Turns, Wish
@@ -138,7 +139,12 @@ class Conductor:
             step = handle(fresh, counted.event, now_ns, policy)
             compares, listed = creation(fresh)
             puts, _ = change(None, step.verification)
-            result = await stage.store.commit(Transaction((*compares, counted.compare), (*puts, *listed, counted.put)))
+            transaction = Transaction((*compares, counted.compare), (*puts, *listed, counted.put))
+            try:
+                result = await stage.store.commit(transaction)
+            except StoreUnavailableError:
+                self._of(wanted.id).doubt()
+                raise
             if not isinstance(result, Conflict):
                 held = Held(step.verification, result.revision)
                 stage.telemetry.advanced(fresh, step.verification, now_ns)

@@ -115,6 +115,8 @@ class Turns:
         self._unhanded: dict[JobId, Job] = {}
         """Jobs that no stream has taken; their agents may still connect in time."""
         self._closing = False
+        self._in_doubt = False
+        """A save failed and may have taken effect all the same: what it led to was never handed out."""
 
     def put(self, wish: Wish) -> None:
         """Queues an event.
@@ -142,6 +144,11 @@ class Turns:
         """A verification was just saved for the first time: its first jobs go out."""
         self.arm(held)
         self._hand_out(held.verification, jobs)
+
+    def doubt(self) -> None:
+        """A save of this verification failed and may have taken effect all the same: look again in a moment."""
+        self._in_doubt = True
+        self._later(self._stage.clock.now_ns() + _RETRY_NS, lambda: self.put(Wish(Wake())))
 
     async def close(self) -> None:
         """Ends the turn under way, if any, and takes no further one."""
@@ -209,6 +216,9 @@ class Turns:
             if saved is not held:
                 self._stage.telemetry.advanced(held.verification, saved.verification, now_ns)
             self.arm(saved)
+            if self._in_doubt:
+                self._in_doubt = False
+                draft.jobs = list(outstanding(saved.verification, self._policy(saved.verification)))
             self._hand_out(saved.verification, draft.jobs)
             for wish in batch:
                 if isinstance(wish.event, Joined):
@@ -321,8 +331,9 @@ class Turns:
         """The turn came to nothing. Who waits is told; what nobody waits for is tried again."""
         _log.error("verification %s: a turn failed: %s", self._id, error, exc_info=error)
         self._answer([wish for wish in batch if wish.done is not None], {}, error)
+        self.doubt()
         for wish in batch:
-            if wish.done is None:
+            if wish.done is None and not isinstance(wish.event, Wake):
                 self._later(self._stage.clock.now_ns() + _RETRY_NS, partial(self.put, wish))
 
     def _later(self, when_ns: int, callback: Callable[[], None]) -> None:
