@@ -16,19 +16,19 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from poolproof.ntp import HEADER_BYTES
-from poolproof.target import Family
+from poolproof.target import Family, Target
 from probe.sockets import MAX_PAYLOAD_BYTES
 
-CAPACITY: Final = 64
-"""Datagrams in one call. The first of a batch waits for the last to be read: more would be late, fewer slower."""
+CAPACITY: Final = 128
+"""Datagrams in one call: more make the time of sending vague, fewer cost more calls and wake-ups."""
 SECRET_BYTES: Final = 8
 
 _NAME_BYTES: Final = 32
 """Room for a `sockaddr_in6` of 28 bytes."""
 _CONTROL_BYTES: Final = 64
 _SLOT_BYTES: Final = _NAME_BYTES + _CONTROL_BYTES + MAX_PAYLOAD_BYTES
-_NAME_IPV4: Final = struct.Struct("=H2s4s")
-_NAME_IPV6: Final = struct.Struct("=H2s4x16s")
+_NAME_IPV4: Final = struct.Struct("=HH4s")
+_NAME_IPV6: Final = struct.Struct("=HH4x16s")
 """Family, port, flow label (zero here) and address; what comes after in a `sockaddr` is padding or a scope."""
 _NAME_USED: Final = {Family.IPV4: _NAME_IPV4.size, Family.IPV6: _NAME_IPV6.size}
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -60,15 +60,12 @@ class _Vector(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-def socket_name(address: str, port: int, family: Family) -> bytes:
-    """The start of a `sockaddr`: what tells one peer from another.
-
-    Raises:
-        OSError: the address is not one of that family.
-    """
-    if family is Family.IPV4:
-        return _NAME_IPV4.pack(socket.AF_INET, port.to_bytes(2, "big"), socket.inet_pton(socket.AF_INET, address))
-    return _NAME_IPV6.pack(socket.AF_INET6, port.to_bytes(2, "big"), socket.inet_pton(socket.AF_INET6, address))
+def socket_names(targets: Sequence[Target], family: Family) -> list[bytes]:
+    """The starts of the `sockaddr`s of targets of one family: what tells one peer from another."""
+    number = int(socket.AF_INET if family is Family.IPV4 else socket.AF_INET6)
+    pack = (_NAME_IPV4 if family is Family.IPV4 else _NAME_IPV6).pack
+    to_bytes, network_order = socket.inet_pton, socket.htons
+    return [pack(number, network_order(target.port), to_bytes(number, target.address)) for target in targets]
 
 
 class Outbox:
@@ -76,20 +73,20 @@ class Outbox:
 
     def __init__(self, opening: bytes, family: Family) -> None:
         """Args: opening: what all requests begin with. family: of all receivers."""
-        self._pad = _NAME_BYTES - _NAME_USED[family]
-        self._opening = ctypes.create_string_buffer(opening, len(opening))
+        self._opening = opening
+        self._padding = bytes(_NAME_BYTES - _NAME_USED[family])
+        request_bytes = len(opening) + SECRET_BYTES
         # Views cannot be resized: the kernel holds the addresses.
         self._names = memoryview(bytearray(CAPACITY * _NAME_BYTES))
-        self._secrets = memoryview(bytearray(CAPACITY * SECRET_BYTES))
-        names_at, secrets_at = _address_of(self._names), _address_of(self._secrets)
-        self._vectors = (_Vector * (2 * CAPACITY))()
+        self._requests = memoryview(bytearray(CAPACITY * request_bytes))
+        names_at, requests_at = _address_of(self._names), _address_of(self._requests)
+        self._vectors = (_Vector * CAPACITY)()
         self._headers = (_Header * CAPACITY)()
         name_bytes = 16 if family is Family.IPV4 else 28
         for slot in range(CAPACITY):
-            self._vectors[2 * slot] = _Vector(ctypes.addressof(self._opening), len(opening))
-            self._vectors[2 * slot + 1] = _Vector(secrets_at + slot * SECRET_BYTES, SECRET_BYTES)
-            vectors_at = ctypes.addressof(self._vectors) + 2 * slot * ctypes.sizeof(_Vector)
-            self._headers[slot] = _Header(_Message(names_at + slot * _NAME_BYTES, name_bytes, vectors_at, 2))
+            self._vectors[slot] = _Vector(requests_at + slot * request_bytes, request_bytes)
+            vector_at = ctypes.addressof(self._vectors) + slot * ctypes.sizeof(_Vector)
+            self._headers[slot] = _Header(_Message(names_at + slot * _NAME_BYTES, name_bytes, vector_at, 1))
 
     def send(self, descriptor: int, names: Sequence[bytes], secrets: Sequence[bytes]) -> int:
         """Send to each name a request with its secret; returns how many of the first the kernel took, at least one.
@@ -98,9 +95,10 @@ class Outbox:
             BlockingIOError: no room in the send buffer.
             OSError: the first was not sent, for its own fault or because of a pending error of another.
         """
-        padding = bytes(self._pad)
-        self._names[: len(names) * _NAME_BYTES] = padding.join(names) + padding
-        self._secrets[: len(secrets) * SECRET_BYTES] = b"".join(secrets)
+        packed_names = self._padding.join(names) + self._padding
+        packed_requests = self._opening + self._opening.join(secrets)
+        self._names[: len(packed_names)] = packed_names
+        self._requests[: len(packed_requests)] = packed_requests
         taken = _LIBC.sendmmsg(descriptor, self._headers, len(names), socket.MSG_DONTWAIT)
         if taken < 0:
             raise _last_error()

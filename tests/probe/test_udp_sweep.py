@@ -11,7 +11,7 @@ import pytest
 from poolproof.exchange import LocalFault, Reply
 from poolproof.ntp import client_request
 from poolproof.target import Family, Target
-from probe.batches import socket_name
+from probe.batches import socket_names
 from probe.errqueue import drain
 from probe.sockets import open_udp
 from probe.sweep import Swept, sweep
@@ -146,8 +146,7 @@ async def test_nothing_is_left_open() -> None:
 
 
 def test_a_peers_name_is_the_start_of_its_socket_address() -> None:
-    assert socket_name("192.0.2.1", 0x1234, Family.IPV4)[2:] == b"\x12\x34\xc0\x00\x02\x01"
-    assert (
-        socket_name("2001:db8::1", 123, Family.IPV6)[2:]
-        == b"\x00\x7b" + bytes(4) + b"\x20\x01\x0d\xb8" + bytes(11) + b"\x01"
-    )
+    (ipv4,) = socket_names([Target("192.0.2.1", 0x1234)], Family.IPV4)
+    (ipv6,) = socket_names([Target("2001:db8::1", 123)], Family.IPV6)
+    assert ipv4[2:] == b"\x12\x34\xc0\x00\x02\x01"
+    assert ipv6[2:] == b"\x00\x7b" + bytes(4) + socket.inet_pton(socket.AF_INET6, "2001:db8::1")
