@@ -331,13 +331,17 @@ async def test_an_owner_who_never_says_ready_runs_out_of_time(play: Play) -> Non
     assert expired.verdict.reason is Reason.NOT_READY_IN_TIME
 
 
-async def test_a_silent_agent_whose_report_never_comes_proves_nothing(play: Play) -> None:
+async def test_one_report_that_never_comes_keeps_the_attempt_from_proof(play: Play) -> None:
     await challenged(play)
     attempt = current((await play.held()).verification)
     play.owner_does_as_told(attempt)
     assert attempt.challenge is not None
     play.agents.mute = {row.perspective.vantage for row in attempt.challenge.rows[-1:]}
     await play.conductor.ready(ID)
+    await play.until(lambda v: len(current(v).rounds) == 2)
+    lost = next(job for job in play.agents.handed if job.vantage in play.agents.mute and job.id.split("/")[2] == "0")
+    play.agents.handed.remove(lost)
+    play.agents.mute.clear()
     ended = await play.until(lambda v: v.state is State.CONCLUDED)
     assert isinstance(ended.verdict, Inconclusive)
     assert ended.verdict.reason is Reason.REPORT_MISSING
