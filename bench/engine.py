@@ -26,7 +26,7 @@ import ntplib
 from poolproof.exchange import ExchangeKind
 from poolproof.ntp import client_request
 from poolproof.target import Family, Target
-from probe.sweep import sweep
+from probe.sweep import Swept, sweep
 from probe.udp import UdpEngine
 
 ADDRESS = "127.0.0.1"
@@ -160,10 +160,15 @@ async def _exchanges(target: Target) -> int:
 
 
 async def _swept(target: Target) -> int:
-    results = await sweep(
-        repeat(target, SWEEP_EXCHANGES), sources={Family.IPV4: ADDRESS}, timeout_ns=TIMEOUT_NS, in_flight=IN_FLIGHT
-    )
-    return sum(result.payload is not None for result in results)
+    answered = 0
+
+    def count(result: Swept) -> None:
+        nonlocal answered
+        answered += result.payload is not None
+
+    targets = repeat(target, SWEEP_EXCHANGES)
+    await sweep(targets, count, sources={Family.IPV4: ADDRESS}, timeout_ns=TIMEOUT_NS, in_flight=IN_FLIGHT)
+    return answered
 
 
 def _c_loop(program: Path, target: Target) -> Sample:

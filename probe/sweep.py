@@ -85,69 +85,63 @@ _swept: Final = tuple.__new__
 
 async def sweep(
     targets: Iterable[Target],
+    tell: Callable[[Swept], None],
     *,
     sources: Mapping[Family, str],
     timeout_ns: int,
     in_flight: int = 256,
     entropy: Callable[[int], bytes] = os.urandom,
-) -> tuple[Swept, ...]:
+) -> None:
     """Ask each target once (NTPv4, mode 3); what fails locally is a fault, never an exception.
 
     Args:
         targets: addresses and ports; one that is given twice is asked twice.
+        tell: gets what became of each, once, as it is known. Nothing is kept here: memory costs more than packets.
         sources: own address of each family that occurs.
         timeout_ns: how long each answer is waited for.
         in_flight: requests under way at once, per family.
         entropy: that many random bytes.
 
-    Returns:
-        One result for each target, in the order of `targets`.
-
     Raises:
         ValueError: `in_flight` below one, or no source of a family that occurs.
+        ExceptionGroup: whatever `tell` raised; the sweep ends with it.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight {in_flight}: give 1 or more")
-    by_family: dict[Family, list[tuple[int, Target]]] = {Family.IPV4: [], Family.IPV6: []}
+    by_family: dict[Family, list[Target]] = {Family.IPV4: [], Family.IPV6: []}
     ipv4, ipv6 = by_family[Family.IPV4], by_family[Family.IPV6]
-    for numbered in enumerate(targets):
-        (ipv6 if ":" in numbered[1].address else ipv4).append(numbered)  # `family` would take a tenth of the sweep
-    results: dict[int, Swept] = {}
+    for target in targets:
+        (ipv6 if ":" in target.address else ipv4).append(target)  # `family` would take a tenth of the sweep
     for family, asked in by_family.items():
         if asked and family not in sources:
-            raise ValueError(f"sources: no {family.name} address, but {asked[0][1]} is a target; give one")
+            raise ValueError(f"sources: no {family.name} address, but {asked[0]} is a target; give one")
     async with asyncio.TaskGroup() as group:
         for family, asked in by_family.items():
             if asked:
-                group.create_task(
-                    _sweep_family(family, asked, sources[family], timeout_ns, in_flight, entropy, results)
-                )
-    return tuple(map(results.__getitem__, range(len(ipv4) + len(ipv6))))
+                group.create_task(_sweep_family(family, asked, tell, sources[family], timeout_ns, in_flight, entropy))
 
 
 async def _sweep_family(
     family: Family,
-    asked: Sequence[tuple[int, Target]],
+    asked: Sequence[Target],
+    tell: Callable[[Swept], None],
     source: str,
     timeout_ns: int,
     in_flight: int,
     entropy: Callable[[int], bytes],
-    results: dict[int, Swept],
 ) -> None:
     try:
         sock = open_udp(source, family)
     except OSError as error:
-        now_ns, detail = time.time_ns(), f"source {source}: {words_of(error)}"
-        for index, target in asked:
-            secret = bytes(SECRET_BYTES)
-            results[index] = Swept(
-                target, source, secret, now_ns, timeout_ns, fault=LocalFault.BIND_FAILED, fault_detail=detail
-            )
+        now_ns, fault, detail = time.time_ns(), LocalFault.BIND_FAILED, f"source {source}: {words_of(error)}"
+        for target in asked:
+            unsent = bytes(SECRET_BYTES)
+            tell(Swept(target, source, unsent, now_ns, timeout_ns, fault=fault, fault_detail=detail))
         return
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         room = max(1, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BYTES_EACH)
-        await _Lane(sock, family, asked, source, timeout_ns, min(in_flight, room), entropy, results).run()
+        await _Lane(sock, family, asked, tell, source, timeout_ns, min(in_flight, room), entropy).run()
 
 
 class _Lane:
@@ -157,23 +151,23 @@ class _Lane:
         self,
         sock: socket.socket,
         family: Family,
-        asked: Sequence[tuple[int, Target]],
+        asked: Sequence[Target],
+        tell: Callable[[Swept], None],
         source: str,
         timeout_ns: int,
         in_flight: int,
         entropy: Callable[[int], bytes],
-        results: dict[int, Swept],
     ) -> None:
         self._sock = sock
         self._family = family
-        self._waiting: Iterator[tuple[int, Target]] = iter(asked)
+        self._waiting: Iterator[Target] = iter(asked)
         self._left = len(asked)
+        self._tell = tell
         self._source = source
         self._timeout_ns = timeout_ns
         self._in_flight = in_flight
         self._entropy = entropy
-        self._results = results
-        self._pending: dict[bytes, tuple[tuple[int, Target], bytes, int]] = {}
+        self._pending: dict[bytes, tuple[Target, bytes, int]] = {}
         """By secret: who was asked, its socket name, when."""
         self._inbox = Inbox(family)
         self._outbox = Outbox(_OPENING, family)
@@ -182,7 +176,7 @@ class _Lane:
 
     async def run(self) -> None:
         """Until each target has a result."""
-        self._loop.add_reader(self._sock.fileno(), self._ready)
+        self._loop.add_reader(self._sock.fileno(), self._readable)
         try:
             self._refill()
             while not self._done.done():
@@ -194,6 +188,13 @@ class _Lane:
             self._loop.remove_reader(self._sock.fileno())
         self._done.result()
 
+    def _readable(self) -> None:
+        try:
+            self._ready()
+        except Exception as error:  # of `tell`: it ends the sweep, and must not be lost in the loop's log
+            if not self._done.done():
+                self._done.set_exception(error)
+
     def _ready(self) -> None:
         try:
             received = self._inbox.receive(self._sock.fileno())
@@ -202,7 +203,7 @@ class _Lane:
         except OSError:
             self._drain()
             return
-        pending, results, source, timeout_ns = self._pending, self._results, self._source, self._timeout_ns
+        pending, tell, source, timeout_ns = self._pending, self._tell, self._source, self._timeout_ns
         before = len(pending)
         slot = -1
         for (name, seconds, nanoseconds, payload), (length,) in received:
@@ -214,11 +215,8 @@ class _Lane:
             del pending[secret]
             if length > HEADER_BYTES:
                 payload = self._inbox.payload(slot, length)
-            (index, target), _, sent_at_ns = found
             at_ns = seconds * 1_000_000_000 + nanoseconds
-            results[index] = _swept(
-                Swept, (target, source, secret, sent_at_ns, timeout_ns, payload, at_ns, None, None, "")
-            )
+            tell(_swept(Swept, (found[0], source, secret, found[2], timeout_ns, payload, at_ns, None, None, "")))
         self._left -= before - len(pending)
         self._refill()
 
@@ -231,9 +229,9 @@ class _Lane:
         if not self._left and not self._done.done():
             self._done.set_result(None)
 
-    def _send(self, batch: Sequence[tuple[int, Target]]) -> bool:
+    def _send(self, batch: Sequence[Target]) -> bool:
         """Send to each of a batch; False if the kernel has no room just now, then the rest waits."""
-        names = socket_names([target for _, target in batch], self._family)
+        names = socket_names(batch, self._family)
         drawn = self._entropy(len(batch) * SECRET_BYTES)
         secrets = [drawn[at : at + SECRET_BYTES] for at in range(0, len(drawn), SECRET_BYTES)]
         pending = self._pending
@@ -249,8 +247,7 @@ class _Lane:
                 if (self._drain() or not tries) and tries < _MAX_SEND_TRIES:
                     tries += 1
                     continue
-                index, target = batch[first]
-                self._settle(index, self._swept(target, secrets[first], now_ns, fault=words_of(error)))
+                self._settle(batch[first], secrets[first], now_ns, fault=words_of(error))
                 taken = 1
             else:
                 asked = slice(first, first + taken)
@@ -265,34 +262,27 @@ class _Lane:
         for error in errors:
             secret = error.icmp.quoted[HEADER_BYTES - SECRET_BYTES : HEADER_BYTES]
             found = self._pending.get(secret)
-            if found is None or peer_name(found[0][1]) != error.destination:
+            if found is None or peer_name(found[0]) != error.destination:
                 continue
             del self._pending[secret]
-            (index, target), _, sent_at_ns = found
-            self._settle(index, self._swept(target, secret, sent_at_ns, icmp=error.icmp))
+            self._settle(found[0], secret, found[2], icmp=error.icmp)
         return bool(errors)
 
     def _expire(self, sent_before_ns: int) -> None:
         """Settle as silent whatever was sent before a time."""
         overdue = [secret for secret, found in self._pending.items() if found[2] <= sent_before_ns]
         for secret in overdue:
-            (index, target), _, sent_at_ns = self._pending.pop(secret)
-            self._settle(index, self._swept(target, secret, sent_at_ns))
+            target, _, sent_at_ns = self._pending.pop(secret)
+            self._settle(target, secret, sent_at_ns)
 
-    def _settle(self, index: int, swept: Swept) -> None:
-        self._results[index] = swept
-        self._left -= 1
-
-    def _swept(
+    def _settle(
         self, target: Target, secret: bytes, sent_at_ns: int, *, icmp: IcmpError | None = None, fault: str = ""
-    ) -> Swept:
-        return Swept(
-            target,
-            self._source,
-            secret,
-            sent_at_ns,
-            self._timeout_ns,
-            icmp=icmp,
-            fault=LocalFault.SEND_FAILED if fault else None,
-            fault_detail=fault and f"to {target} from {self._source}: {fault}",
+    ) -> None:
+        self._left -= 1
+        kind = LocalFault.SEND_FAILED if fault else None
+        detail = fault and f"to {target} from {self._source}: {fault}"
+        self._tell(
+            Swept(
+                target, self._source, secret, sent_at_ns, self._timeout_ns, icmp=icmp, fault=kind, fault_detail=detail
+            )
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -21,11 +24,21 @@ MS = 1_000_000
 SOURCES = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}
 
 
-async def swept(targets: list[Target], *, timeout_ns: int = 3_000 * MS, in_flight: int = 16) -> tuple[Swept, ...]:
-    return await sweep(targets, sources=SOURCES, timeout_ns=timeout_ns, in_flight=in_flight)
+async def swept(
+    targets: list[Target],
+    *,
+    sources: Mapping[Family, str] = SOURCES,
+    timeout_ns: int = 3_000 * MS,
+    in_flight: int = 16,
+) -> list[Swept]:
+    """What became of the targets, in the order in which they were given."""
+    told: list[Swept] = []
+    await sweep(targets, told.append, sources=sources, timeout_ns=timeout_ns, in_flight=in_flight)
+    assert Counter(result.target for result in told) == Counter(targets)
+    return [told.pop([result.target for result in told].index(target)) for target in targets]
 
 
-async def test_each_target_gets_its_own_answer_in_the_order_asked() -> None:
+async def test_each_target_gets_its_own_answer() -> None:
     def told_by(number: int) -> object:
         return answering(lambda request: answer_to(request) + bytes([number] * 4))
 
@@ -34,7 +47,6 @@ async def test_each_target_gets_its_own_answer_in_the_order_asked() -> None:
         addresses = ["127.0.0.1", "::1", "127.0.0.2", "127.0.0.3"]
         targets = [servers.enter_context(server(at, told_by(n))) for n, at in enumerate(addresses)]  # type: ignore[arg-type]
         results = await swept(targets * 50)
-    assert [result.target for result in results] == targets * 50
     for number, result in enumerate(results):
         assert result.payload == answer_to(client_request(int.from_bytes(result.secret, "big"))) + bytes(
             [number % 4] * 4
@@ -126,19 +138,28 @@ async def test_what_the_kernel_will_not_send_is_a_fault_of_that_one_alone() -> N
 
 
 async def test_a_source_that_is_not_ours_is_a_fault_of_all() -> None:
-    results = await sweep([Target("127.0.0.1")] * 2, sources={Family.IPV4: "192.0.2.77"}, timeout_ns=MS)
+    results = await swept([Target("127.0.0.1")] * 2, sources={Family.IPV4: "192.0.2.77"}, timeout_ns=MS)
     assert [result.fault for result in results] == [LocalFault.BIND_FAILED] * 2
 
 
 @pytest.mark.parametrize("changed", [{"in_flight": 0}, {"sources": {Family.IPV6: "::1"}}])
 async def test_what_cannot_be_done_is_named(changed: dict[str, object]) -> None:
-    arguments: dict[str, object] = {"sources": SOURCES, "timeout_ns": MS, **changed}
     with pytest.raises(ValueError, match=r"in_flight 0|no IPV4 address"):
-        await sweep([Target("127.0.0.1")], **arguments)  # type: ignore[arg-type]
+        await swept([Target("127.0.0.1")], **changed)  # type: ignore[arg-type]
+
+
+async def test_an_error_of_whoever_is_told_ends_the_sweep() -> None:
+    def tell(_result: Swept) -> None:
+        raise LookupError("ours")
+
+    with server("127.0.0.1", answering(answer_to)) as target, pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(5):
+            await sweep([target] * 3, tell, sources=SOURCES, timeout_ns=60_000 * MS)
+    assert [str(error) for error in raised.value.exceptions] == ["ours"]
 
 
 async def test_nothing_is_left_open() -> None:
-    assert await swept([]) == ()
+    assert await swept([]) == []
     before = open_files()
     with server("127.0.0.1", answering(answer_to)) as target:
         await swept([target, closed_port("::1")], timeout_ns=50 * MS)
