@@ -20,7 +20,7 @@ from typing import Any
 
 from poolproof.fleet import Rir, Vantage
 from poolproof.ids import VantageId
-from poolproof.target import InvalidTargetError
+from poolproof.target import InvalidTargetError, canonical_address
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 """Ids become parts of job ids and of the store's keys."""
@@ -81,6 +81,11 @@ def _vantage(where: str, entry: Any) -> Vantage:
     registries = {rir.value: rir for rir in Rir}
     if entry["rir"] not in registries:
         raise FleetError(f"{where}: rir: {entry['rir']!r}: give one of {', '.join(registries)}")
+    for name in ("ipv4", "ipv6"):
+        try:
+            canonical_address(entry.get(name, "::"))
+        except InvalidTargetError as error:
+            raise FleetError(f"{where}: {name}: {error}") from None
     for name, limit in (("latitude", 90), ("longitude", 180)):
         if not -limit <= entry.get(name, 0) <= limit:
             raise FleetError(f"{where}: {name}: {entry[name]}: give degrees from -{limit} to {limit}")
@@ -96,7 +101,7 @@ def _vantage(where: str, entry: Any) -> Vantage:
             longitude=float(entry.get("longitude", 0)),
             operator=entry.get("operator", ""),
         )
-    except (ValueError, InvalidTargetError) as error:
+    except ValueError as error:
         raise FleetError(f"{where}: {error}") from None
 
 

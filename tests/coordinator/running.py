@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -33,6 +35,7 @@ missing_grace_ns = 20_000_000_000
 retry_spacing_ns = 100_000_000
 """
 TARGET = "127.7.9.9"
+T = TypeVar("T")
 
 
 def fleet_toml(fleet: tuple[Vantage, ...]) -> str:
@@ -105,3 +108,13 @@ async def spawn(variables: dict[str, str], log: Path) -> asyncio.subprocess.Proc
             stdout=stream,
             stderr=stream,
         )
+
+
+async def eventually(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], timeout_s: float = 15.0) -> T:
+    """Looks again and again until what is seen is wanted."""
+    async with asyncio.timeout(timeout_s):
+        for _ in itertools.count():
+            if wanted(seen := await look()):
+                return seen
+            await asyncio.sleep(0.01)
+    raise AssertionError("the loop has no end")
