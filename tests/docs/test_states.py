@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
+import pytest
+
 from poolproof.challenge import Method
 from poolproof.fleet import Rir, Vantage
 from poolproof.ids import VantageId, VerificationId
@@ -15,6 +17,7 @@ from poolproof.lifecycle import handle, next_wake_ns, outstanding
 from poolproof.policy import POLICY_2026_11, SECOND_NS
 from poolproof.target import Target
 from poolproof.variant import Variant
+from poolproof.verdict import ControlProven
 from poolproof.verification import (
     Begin,
     Event,
@@ -83,12 +86,22 @@ def _batches(verification: Verification) -> Iterator[list[tuple[Event, int]]]:
 
 @cache
 def found() -> frozenset[Transition]:
-    """All transitions of a verification within two attempts, by a search that leaves out what looks alike."""
+    """All transitions of a verification within two attempts."""
+    seen: set[Transition] = set()
+    for before, event, after in _steps():
+        if (before.state, len(before.attempts)) != (after.state, len(after.attempts)):
+            seen.add((before.state, after.state, type(event).__name__))
+    return frozenset(seen)
+
+
+@cache
+def _steps() -> tuple[tuple[Verification, Event, Verification], ...]:
+    """Every step that an event led to, by a search that leaves out what looks alike."""
     target = Target("203.0.113.7")
     fresh = Verification(
         VerificationId("x"), target, str(target), "somebody", Method.DIFFERENTIAL, Variant.BLOCK, POLICY.id, 1
     )
-    seen: set[Transition] = set()
+    taken: list[tuple[Verification, Event, Verification]] = []
     known: set[object] = set()
     agenda = [fresh]
     while agenda:
@@ -104,10 +117,9 @@ def found() -> frozenset[Transition]:
                     verification = handle(before, event, now_ns, POLICY).verification
                 except NotNowError:
                     continue
-                if (before.state, len(before.attempts)) != (verification.state, len(verification.attempts)):
-                    seen.add((before.state, verification.state, type(event).__name__))
+                taken.append((before, event, verification))
             agenda.append(verification)
-    return frozenset(seen)
+    return tuple(taken)
 
 
 def _shape(verification: Verification) -> object:
@@ -136,3 +148,13 @@ def test_the_table_describes_each_state_once() -> None:
 
 def test_only_what_the_page_says_ends_a_verification_for_good() -> None:
     assert {state for state in State if not any(before is state for before, _, _ in found())} == {State.WITHDRAWN}
+
+
+def test_a_proof_is_a_latch() -> None:
+    proven = [step for step in _steps() if isinstance(step[0].verdict, ControlProven) and not step[0].state.is_open]
+    proofs = [step for step in _steps() if isinstance(step[2].verdict, ControlProven)]
+    assert proofs
+    assert all(after == before for before, _, after in proven)
+    begun = Begin(2, b"s" * 32, _fleet(5))
+    with pytest.raises(NotNowError, match="proven already"):
+        handle(proofs[-1][2], begun, LATER_NS, POLICY)
