@@ -11,6 +11,7 @@ from poolproof.evidence import domain_evidence, loss_bound, round_evidence
 from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.verdict import Ceiling
 from tests.docs.pages import ROOT, rows, section, text, word
+from tests.simulation.worlds import SCENARIOS
 
 POLICY = POLICY_2026_11
 PAGE = text("docs/evidence.md")
@@ -70,3 +71,11 @@ def test_ceilings_are_words_of_the_code() -> None:
     table = rows(section(PAGE, "## What an attacker allows"))
     assert {word(cells[-1]) for cells in table} <= {ceiling.value for ceiling in Ceiling}
     assert {cells[2] for cells in table} <= {assurance.name.lower() for assurance in Assurance}
+
+
+def test_the_simulations_table_has_the_worlds_of_the_simulation() -> None:
+    table = rows(section(PAGE, "## What a simulation shows"))
+    assert [cells[0] for cells in table] == [scenario.world.name for scenario in SCENARIOS]
+    assert all(
+        float(cells[2].rstrip("%")) >= 100 * (s.goal.proven or 0) for cells, s in zip(table, SCENARIOS, strict=True)
+    )
