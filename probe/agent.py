@@ -113,7 +113,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            end = await self._new_session(self._stopping).run()
+            end = await self._one_session()
             self._metrics.session_ended(end.kind.value)
             if end.is_final:
                 raise RejectedError(end.detail)
@@ -125,6 +125,17 @@ class Agent:
             delay_s = max(self._backoff.next_s(), end.retry_after_s)
             _log.warning("session ended", extra={"end": end.kind.value, "detail": end.detail, "retry_in_s": delay_s})
             await self._pause(delay_s)
+
+    async def _one_session(self) -> End:
+        # In a task of its own: a task group that ends by an error at the moment of a cancellation (Python 3.11) tells
+        # of the error alone, and this agent would never stop.
+        session = asyncio.create_task(self._new_session(self._stopping).run())
+        try:
+            await asyncio.wait([session])
+        finally:
+            session.cancel()
+            await asyncio.wait([session])
+        return session.result()
 
     async def _pause(self, delay_s: float) -> None:
         """Waits; being told to stop while nothing runs ends the wait."""

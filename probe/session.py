@@ -189,8 +189,14 @@ class Session:
 
     async def _hold(self, call: _Stream, group: asyncio.TaskGroup) -> None:
         self._outbox.begin_session()
-        await call.write(pb.SessionRequest(hello=self._hello()))
-        interval_s = self._welcomed(await self._read(call, self._patience_s))
+        try:
+            # A write waits for a connection, and one to an address that swallows packets never comes about.
+            async with asyncio.timeout(self._patience_s):
+                await call.write(pb.SessionRequest(hello=self._hello()))
+                first = await self._read(call, self._patience_s)
+        except TimeoutError:
+            raise _EndedError(EndKind.UNREACHABLE, f"no welcome within {self._patience_s:g} s") from None
+        interval_s = self._welcomed(first)
         for work in (
             self._write(call),
             self._beat(interval_s),
