@@ -99,7 +99,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
             _log.warning("session refused (%s): %s", agent.reason.value, agent.detail)
             yield _message(agent)
             return
-        _log.info("session %s: %s is connected", agent.session_id, agent.vantage.id)
+        _log.debug("session %s: %s is connected", agent.session_id, agent.vantage.id)
         self._telemetry.agent_connected(agent.vantage.id)
         over: asyncio.Future[_Over] = asyncio.get_running_loop().create_future()
         listener = asyncio.create_task(self._listen(agent, request_iterator, over))
@@ -115,7 +115,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
             self._telemetry.agent_gone(agent.vantage.id)
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
-            _log.info("session %s: %s is gone", agent.session_id, agent.vantage.id)
+            _log.debug("session %s: %s is gone", agent.session_id, agent.vantage.id)
 
     async def _hello(self, stream: AsyncIterator[pb.SessionRequest]) -> Hello | Ended:
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from coordinator.claims import Claims
+from coordinator.handing import Handing
 from coordinator.ports import Clock, Dispatcher, Timer
 from coordinator.problems import BusyError, CoordinatorError, UnknownVerificationError
 from coordinator.records import Held, change, load, report_key, verification_key
@@ -112,8 +113,7 @@ class Turns:
         self._task: asyncio.Task[None] | None = None
         self._wake: Timer | None = None
         self._others: set[Timer] = set()
-        self._unhanded: dict[JobId, Job] = {}
-        """Jobs that no stream has taken; their agents may still connect in time."""
+        self._handing = Handing(stage.dispatcher, stage.clock, stage.telemetry, self._later, self._never_handed)
         self._closing = False
         self._in_doubt = False
         """A save failed and may have taken effect all the same: what it led to was never handed out."""
@@ -143,7 +143,7 @@ class Turns:
     def begun(self, held: Held, jobs: Iterable[Job]) -> None:
         """A verification was just saved for the first time: its first jobs go out."""
         self.arm(held)
-        self._hand_out(held.verification, jobs)
+        self._handing.hand_out(held.verification, jobs)
 
     def doubt(self) -> None:
         """A save of this verification failed and may have taken effect all the same: look again in a moment."""
@@ -218,11 +218,11 @@ class Turns:
             self.arm(saved)
             if self._in_doubt:
                 self._in_doubt = False
-                draft.jobs = list(outstanding(saved.verification, self._policy(saved.verification)))
-            self._hand_out(saved.verification, draft.jobs)
+                draft.jobs = list(self._outstanding(saved))
+            self._handing.hand_out(saved.verification, draft.jobs)
             for wish in batch:
                 if isinstance(wish.event, Joined):
-                    self._hand_again(saved.verification, wish.event.vantage)
+                    self._handing.hand_again(saved.verification, self._outstanding(saved), wish.event.vantage)
             self._answer(batch, draft.failures, saved)
             return saved.verification.state.is_open
         raise BusyError(f"verification {self._id}: others saved first {MAX_TRIES} times; try again in a second")
@@ -279,42 +279,6 @@ class Turns:
             return None
         return Held(draft.verification, result.revision) if changed else held
 
-    def _hand_out(self, verification: Verification, jobs: Iterable[Job]) -> None:
-        unhanded = self._pass_on(verification, jobs)
-        if unhanded:
-            self._unhanded.update((job.id, job) for job in unhanded)
-            self._later(max(job.start_at_ns for job in unhanded), lambda: self._give_up([job.id for job in unhanded]))
-
-    def _hand_again(self, verification: Verification, vantage: VantageId) -> None:
-        jobs = outstanding(verification, self._policy(verification))
-        mine = [job for job in jobs if job.vantage == vantage]
-        self._pass_on(verification, mine)
-
-    def _pass_on(self, verification: Verification, jobs: Iterable[Job]) -> list[Job]:
-        """Hands jobs to their agents; those that no stream took come back."""
-        telemetry, began_ns = self._stage.telemetry, self._stage.clock.now_ns()
-        by_vantage: dict[VantageId, list[Job]] = {}
-        for job in telemetry.with_context(verification, jobs):
-            by_vantage.setdefault(job.vantage, []).append(job)
-        unhanded: list[Job] = []
-        for vantage, theirs in by_vantage.items():
-            delivered = self._stage.dispatcher.hand_out(vantage, theirs)
-            for job in theirs:
-                telemetry.dispatched(
-                    verification, job, began_ns=began_ns, now_ns=self._stage.clock.now_ns(), delivered=delivered
-                )
-                if delivered:
-                    self._unhanded.pop(job.id, None)
-                else:
-                    unhanded.append(job)
-        return unhanded
-
-    def _give_up(self, jobs: list[JobId]) -> None:
-        """Their start has come and no stream has taken them: they were certainly never handed to their probes."""
-        never = tuple(job for job in jobs if self._unhanded.pop(job, None) is not None)
-        if never:
-            self.put(Wish(Unreachable(never)))
-
     def _answer(self, batch: list[Wish], failures: dict[Wish, Exception], outcome: Held | Exception) -> None:
         for wish in batch:
             result = failures.get(wish, outcome)
@@ -347,6 +311,12 @@ class Turns:
         if not self._closing:
             timer = self._stage.clock.call_at(when_ns, fire)
             self._others.add(timer)
+
+    def _never_handed(self, jobs: tuple[JobId, ...]) -> None:
+        self.put(Wish(Unreachable(jobs)))
+
+    def _outstanding(self, held: Held) -> tuple[Job, ...]:
+        return outstanding(held.verification, self._policy(held.verification))
 
     def _policy(self, verification: Verification) -> Policy:
         return self._stage.policies[verification.policy]

@@ -47,7 +47,8 @@ class AgentServiceServicer:
     """
 
     def Session(self, request_iterator, context):
-        """One stream per agent. A second session of the same vantage takes over from the first.
+        """One stream per agent. A second session of the same agent process takes over from the first; another process with
+        the same identity is rejected as long as the first one is heard from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]
-    """One stream per agent. A second session of the same vantage takes over from the first."""
+    """One stream per agent. A second session of the same agent process takes over from the first; another process with
+    the same identity is rejected as long as the first one is heard from.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -44,7 +46,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]  # type: ignore[assignment]
-    """One stream per agent. A second session of the same vantage takes over from the first."""
+    """One stream per agent. A second session of the same agent process takes over from the first; another process with
+    the same identity is rejected as long as the first one is heard from.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Probes' door to the coordinator."""
@@ -55,6 +59,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agent_pb2.SessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.SessionResponse], _abc.AsyncIterator[_agent_pb2.SessionResponse]]:
-        """One stream per agent. A second session of the same vantage takes over from the first."""
+        """One stream per agent. A second session of the same agent process takes over from the first; another process with
+        the same identity is rejected as long as the first one is heard from.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
