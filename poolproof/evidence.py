@@ -6,14 +6,12 @@ Two ways in which the network could make the asked pattern by itself are weighed
   exchanges is worth ln((1-e)^n / (p + (1-p) prod l_i)), at most ln(1/p). The l_i are upper confidence bounds from the
   baseline, so paths that lose much are worth little.
 - **all at once**: since the baseline the target answers any exchange with one probability q, whatever its source (a
-  congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a`
-  answered and
-  `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that are worth
+  congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a` answered
+  and `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that are worth
   nothing are repeated, which H0 may use as well: each round is weighed given that it is worth something or refutes.
 
 Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
-reaching that
-evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal inference",
+reaching that evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal inference",
 PNAS 2020), whenever one stops looking.
 
 A refusal that quotes our packet is no loss: it takes something on the path that refuses. One refusing domain is worth
