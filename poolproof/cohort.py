@@ -1,8 +1,8 @@
 """Who looks, and as what: candidates for the baseline, and roles drawn from those that got an answer.
 
 Roles come from a keyed hash over the verification and the attempt, so that neither the applicant nor a probe can
-foresee them, and everybody with the key can check them afterwards. They are drawn after the baseline: a vantage that the
-target never answered cannot show that it has been blocked.
+foresee them, and everybody with the key can check them afterwards. They are drawn after the baseline: a vantage that
+the target never answered cannot show that it has been blocked.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ Two ways in which the network could make the asked pattern by itself are weighed
   nothing are repeated, which H0 may use as well: each round is weighed given that it is worth something or refutes.
 
 Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
-reaching that evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal inference",
-PNAS 2020), whenever one stops looking.
+reaching that evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal
+inference", PNAS 2020), whenever one stops looking.
 
 A refusal that quotes our packet is no loss: it takes something on the path that refuses. One refusing domain is worth
 ln(1/p_r), and its silences nothing more, because kernels limit the ICMP that they send.
