@@ -32,6 +32,8 @@ _NAME_IPV6: Final = struct.Struct("=HH4x16s")
 """Family, port, flow label (zero here) and address; what comes after in a `sockaddr` is padding or a scope."""
 _NAME_USED: Final = {Family.IPV4: _NAME_IPV4.size, Family.IPV6: _NAME_IPV6.size}
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+_LIBC.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 
 
 class _Message(ctypes.Structure):
