@@ -141,6 +141,9 @@ def challenge_from_wire(message: pb.Challenge, field: str = "challenge") -> Chal
         WireError: a field is missing or out of range.
     """
     checks.length(f"{field}.rows", message.rows, MAX_ROWS, 1)
+    for index, row in enumerate(message.rows):
+        windows = len(message.rows[0].expected)
+        checks.length(f"{field}.rows[{index}].expected", row.expected, windows, windows)
     return Challenge(
         method=METHODS.from_wire(f"{field}.method", message.method),
         variant=VARIANTS.from_wire(f"{field}.variant", message.variant),

@@ -123,18 +123,18 @@ asns = st.integers(1, (1 << 32) - 1)
 perspectives = st.builds(
     Perspective, ids.map(VantageId), st.sampled_from(Role), addresses | prefixes, asns, st.sampled_from(Rir)
 )
-rows = st.builds(
-    Row,
-    perspectives,
-    kinds,
-    st.lists(st.sampled_from(Expectation), min_size=1, max_size=3).map(tuple),
-    paths,
-)
+
+
+def _rows(windows: int) -> st.SearchStrategy[tuple[Row, ...]]:
+    expected = st.lists(st.sampled_from(Expectation), min_size=windows, max_size=windows).map(tuple)
+    return st.lists(st.builds(Row, perspectives, kinds, expected, paths), min_size=1, max_size=3).map(tuple)
+
+
 challenges = st.builds(
     Challenge,
     st.sampled_from(Method),
     st.sampled_from(Variant),
-    st.lists(rows, min_size=1, max_size=3).map(tuple),
+    st.integers(1, 3).flatmap(_rows),
     st.sampled_from(Assurance),
 )
 rounds = st.builds(Round, counts, counts, times, st.lists(st.integers(0, 4095), max_size=3).map(tuple))
