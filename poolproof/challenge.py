@@ -45,7 +45,8 @@ class Path:
     Attributes:
         asked: exchanges that counted (the probe's own failures do not).
         answered: how many of them were answered in time.
-        prefix_limited: a burst from one address of the prefix silenced another: the target limits by prefix.
+        prefix_limited: a burst from one address of the prefix silenced another, so that the target limits by prefix,
+            or it could not be tried whether it does.
     """
 
     asked: int
@@ -103,8 +104,10 @@ class Layout:
 
 
 def _lay_out(rows: tuple[Row, ...]) -> Layout:
+    if len({len(row.expected) for row in rows}) > 1:
+        raise ValueError("challenge: rows differ in their number of windows; give each one expectation for each window")
     silent = tuple(tuple(expected is Expectation.SILENCE for expected in row.expected) for row in rows)
-    windows = range(max((len(row.expected) for row in rows), default=0))
+    windows = range(len(rows[0].expected) if rows else 0)
 
     def answered(role: Role) -> tuple[tuple[int, ...], ...]:
         return tuple(
@@ -132,6 +135,9 @@ class Challenge:
         rows: the matrix.
         aim: the best assurance that this cohort's evidence can reach.
         layout: derived from the rows.
+
+    Raises:
+        ValueError: the rows have different numbers of windows.
     """
 
     method: Method
