@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -175,3 +175,15 @@ def progress_line(snapshot: Snapshot, now_ns: int) -> str:
     so_far = " so far" if snapshot.state.is_open else ""
     parts.append(f"{snapshot.judgement.word}{so_far} ({snapshot.judgement.reason.value})")
     return "  ".join(parts)
+
+
+def explanation(headline: str, advice: str, counted: Sequence[str], not_counted: Sequence[str]) -> RenderableType:
+    """Where a verification stands in words; arguments as in `poolproof.explain`."""
+    parts: list[RenderableType] = [Text(headline), Text(), Text(advice, style="bold")]
+    for name, lines in (("What counted", counted), ("What did not count, and why", not_counted)):
+        if lines:
+            table = Table.grid(padding=(0, 1, 0, 0))
+            for line in lines:
+                table.add_row(Text("-"), Text(line))
+            parts += [Text(), Text(f"{name}:"), table]
+    return Group(*parts)

@@ -1,0 +1,40 @@
+"""`poolproof fleet`."""
+
+from __future__ import annotations
+
+import click
+
+from coordinator.cli.options import client_options, connect
+
+_HELP = """List the vantages of the coordinator's fleet and their probes. For operators: it names every address.
+
+\b
+Examples:
+  poolproof fleet
+  poolproof fleet --json | jq -r '.vantages[] | select(.connected | not) | .id'
+"""
+
+
+@click.command(help=_HELP, short_help="The vantages and their probes.")
+@client_options
+def fleet(address: str, as_json: bool) -> None:
+    """`poolproof fleet`."""
+    import time
+
+    with connect(address) as coordinator:
+        vantages = coordinator.vantages()
+    from coordinator.cli.vantage_table import vantage_json, vantage_table
+
+    if as_json:
+        from coordinator.cli.snapshot_json import pretty
+
+        click.echo(pretty({"vantages": [vantage_json(each) for each in vantages]}))
+        return
+    from coordinator.cli.screen import show
+
+    show(vantage_table(vantages, time.time_ns()))
+    connected = sum(each.connected for each in vantages)
+    click.echo(f"\n{connected} of {len(vantages)} connected")
+
+
+COMMANDS = {"fleet": fleet}
