@@ -36,21 +36,18 @@ def classify(exchange: Exchange, *, bracketed: bool) -> Outcome:
         exchange: the raw record.
         bracketed: the probe's own control servers answered before and after, from the same source address.
     """
-    echoes = [reply for reply in exchange.replies if _echoes(reply, exchange)]
-    in_time = [reply for reply in echoes if reply.received_at_ns - exchange.sent_at_ns <= exchange.timeout_ns]
-    if in_time:
-        return max((_answer(reply.payload) for reply in in_time), key=_ANSWER_ORDER.index)
-    if echoes:
-        return Outcome.LATE
-    quoting = [error for error in exchange.icmp if _quotes(error, exchange)]
-    if any(_is_refusal(error, exchange.destination) for error in quoting):
+    reply = answering_reply(exchange)
+    if reply is not None:
+        return _outcome(reply, exchange)
+    if refusing_error(exchange) is not None:
         return Outcome.REFUSED
     if exchange.fault is not None:
         return Outcome.PROBE_FAILED
     if exchange.replies:
         return Outcome.MALFORMED
-    if quoting:
-        # A router on the way said that it cannot get there: the path failed, nobody chose to be silent.
+    if any(_quotes(error, exchange) or not _is_refusal(error, exchange) for error in exchange.icmp):
+        # A router on the way said that it cannot get there, or this host itself refused: the path failed, nobody chose
+        # to be silent. A refusal that quotes too little to be believed counts as the silence that it leaves.
         return Outcome.PROBE_FAILED
     return Outcome.SILENT if bracketed else Outcome.PROBE_FAILED
 
@@ -61,22 +58,45 @@ def answered(exchange: Exchange) -> bool:
 
 
 def answering_reply(exchange: Exchange) -> Reply | None:
-    """The first reply that echoes our origin, in time or late; the packet that a refutation names."""
-    return next((reply for reply in exchange.replies if _echoes(reply, exchange)), None)
+    """The reply that decides what the exchange amounts to, the packet that a refutation names; None if none answers.
+
+    Of several the one that says most plainly "I serve you", and of equals the first: a refusal in time and a late
+    answer together are an answer.
+    """
+    echoes = [reply for reply in exchange.replies if _echoes(reply, exchange)]
+    return max(echoes, key=lambda reply: _ANSWER_ORDER.index(_outcome(reply, exchange)), default=None)
+
+
+def refusing_error(exchange: Exchange) -> IcmpError | None:
+    """The first ICMP error by which somebody who has seen our packet refuses it."""
+    believed = (error for error in exchange.icmp if _quotes(error, exchange) and _is_refusal(error, exchange))
+    return next(believed, None)
 
 
 def _echoes(reply: Reply, exchange: Exchange) -> bool:
-    """RFC 5905 §8: the origin timestamp of an answer is the transmit timestamp of its request. Ours is random."""
-    return len(reply.payload) >= HEADER_BYTES and reply.payload[_ORIGIN] == exchange.request[_TRANSMIT]
+    """RFC 5905 §8: the origin timestamp of an answer is the transmit timestamp of its request. Ours is random.
+
+    A zero origin answers nothing (RFC 5905 §8), whatever was asked.
+    """
+    origin = reply.payload[_ORIGIN]
+    return len(reply.payload) >= HEADER_BYTES and any(origin) and origin == exchange.request[_TRANSMIT]
 
 
 _ANSWER_ORDER: tuple[Outcome, ...] = (
     Outcome.REFUSED,
+    Outcome.LATE,
     Outcome.RATE_LIMITED,
     Outcome.UNSYNCHRONISED,
     Outcome.REPLIED,
 )
-"""Of several answers to one packet the one that says most plainly 'I serve you' counts."""
+"""From "I do not serve you" to "I serve you"."""
+
+
+def _outcome(reply: Reply, exchange: Exchange) -> Outcome:
+    """What an echoing reply says. A refusal does so however late; an answer shows presence only in time."""
+    outcome = _answer(reply.payload)
+    late = reply.received_at_ns - exchange.sent_at_ns > exchange.timeout_ns
+    return Outcome.LATE if late and outcome is not Outcome.REFUSED else outcome
 
 
 def _answer(payload: bytes) -> Outcome:
@@ -91,10 +111,15 @@ def _answer(payload: bytes) -> Outcome:
 
 def _quotes(error: IcmpError, exchange: Exchange) -> bool:
     """The error quotes our random transmit timestamp: its sender saw the packet. RFC 792's 8 octets do not reach it."""
-    return len(error.quoted) >= HEADER_BYTES and exchange.request.startswith(error.quoted[: len(exchange.request)])
+    request = exchange.request
+    quoted = error.quoted[: len(request)]
+    return len(request) >= HEADER_BYTES and len(quoted) >= HEADER_BYTES and request.startswith(quoted)
 
 
-def _is_refusal(error: IcmpError, destination: str) -> bool:
-    if family_of(destination) is Family.IPV4:
-        return error.type == 3 and (error.code in _REFUSALS_V4 or error.offender == destination)
-    return error.type == 1 and (error.code in _REFUSALS_V6 or error.offender == destination)
+def _is_refusal(error: IcmpError, exchange: Exchange) -> bool:
+    """Somebody chose to refuse, and not this probe's own host (its firewall answers from the source address)."""
+    if error.offender == exchange.source:
+        return False
+    if family_of(exchange.destination) is Family.IPV4:
+        return error.type == 3 and (error.code in _REFUSALS_V4 or error.offender == exchange.destination)
+    return error.type == 1 and (error.code in _REFUSALS_V6 or error.offender == exchange.destination)

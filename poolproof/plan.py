@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poolproof.challenge import Challenge, Observation, Path, Round
-from poolproof.classify import answering_reply, classify_report
+from poolproof.classify import answering_reply, classify_report, refusing_error
 from poolproof.cohort import Candidate
 from poolproof.exchange import Exchange, ExchangeKind
 from poolproof.ids import JobId, VantageId, VerificationId
@@ -98,8 +98,9 @@ def _tail_ns(policy: Policy) -> int:
 def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
     """What a baseline says of one path.
 
-    For a prefix the burst is left out of the loss, and the first exchange after it, from a fresh address, tells
-    whether the target limits by prefix: burst answered, all later ones silent.
+    For a prefix the burst is left out of the loss, and the series after it, each from a fresh address, tells whether
+    the target limits by prefix: half of it or less is answered. A burst of which nothing was answered has tried
+    nothing, and what is not tried is not relied on.
     """
     outcomes = classify_report(report)
     bursting = policy.prefix_burst if "/" in candidate.source else 0
@@ -107,7 +108,8 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
     counted = [outcome for outcome in series if outcome is not Outcome.PROBE_FAILED]
     answered = sum(outcome.shows_presence for outcome in counted)
     served_in_burst = sum(outcome.shows_presence for outcome in burst)
-    return Path(len(counted), answered, prefix_limited=served_in_burst > 0 and answered <= len(counted) // 2)
+    limited = bursting > 0 and (served_in_burst == 0 or answered <= len(counted) // 2)
+    return Path(len(counted), answered, prefix_limited=limited)
 
 
 def round_jobs(
@@ -145,8 +147,9 @@ def _observe(exchange: Exchange, outcome: Outcome, row: int, number: int) -> Obs
     reply = answering_reply(exchange)
     if reply is not None:
         received_at_ns, packet = reply.received_at_ns, reply.payload
-    elif outcome is Outcome.REFUSED:
-        received_at_ns, packet = exchange.icmp[0].received_at_ns, exchange.icmp[0].quoted
+    elif (error := refusing_error(exchange)) is not None:
+        # What is quoted beyond our own packet says nothing, and the record must stay small.
+        received_at_ns, packet = error.received_at_ns, error.quoted[: len(exchange.request)]
     else:
         received_at_ns, packet = 0, b""
     return Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
