@@ -105,7 +105,8 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.GetVerificationRequest, context: _Context
     ) -> pb.GetVerificationResponse:
         """See verification.proto."""
-        return pb.GetVerificationResponse(verification=self._view(await _within(context, self._load(request.id))))
+        held = await _within(context, self._load(request.id))
+        return pb.GetVerificationResponse(verification=self._view(held, for_operator=request.operator_view))
 
     async def ListVerifications(  # noqa: N802
         self, request: pb.ListVerificationsRequest, context: _Context
@@ -143,7 +144,7 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
     ) -> AsyncIterator[pb.WatchVerificationResponse]:
         """See verification.proto."""
         async for held in streamed(context, follow(self._store, VerificationId(request.id))):
-            yield pb.WatchVerificationResponse(verification=self._view(held))
+            yield pb.WatchVerificationResponse(verification=self._view(held, for_operator=request.operator_view))
 
     async def ExplainVerification(  # noqa: N802
         self, request: pb.ExplainVerificationRequest, context: _Context
@@ -238,9 +239,11 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         trace_id = attempt.traceparent.split("-")[1] if attempt.traceparent else ""
         return pb.GetTraceResponse(trace_id=trace_id, spans=spans_to_wire(shown))
 
-    def _view(self, held: Held, *, with_matrix: bool = True) -> pb.Verification:
+    def _view(self, held: Held, *, with_matrix: bool = True, for_operator: bool = False) -> pb.Verification:
         policy = self._policies[held.verification.policy]
-        return verification_to_view(held.verification, policy, held.revision, with_matrix=with_matrix)
+        return verification_to_view(
+            held.verification, policy, held.revision, with_matrix=with_matrix, for_operator=for_operator
+        )
 
 
 async def _within(context: _Context, work: Coroutine[Any, Any, T]) -> T:

@@ -123,8 +123,8 @@ class Coordinator:
         return tuple(map(self._read, self._call(self._stub.CreateVerification, message).verifications))
 
     def get(self, verification: str, *, operator: bool = False) -> Snapshot:
-        """A verification as it is now."""
-        message = pb.GetVerificationRequest(id=self.whole_id(verification))
+        """A verification as it is now; `operator` names the witnesses."""
+        message = pb.GetVerificationRequest(id=self.whole_id(verification), operator_view=operator)
         return self._read(self._call(self._stub.GetVerification, message).verification)
 
     def instructions(self, verification: str, software: str) -> pb.GetInstructionsResponse:
@@ -173,7 +173,7 @@ class Coordinator:
 
     def watch(self, verification: str, *, operator: bool = False) -> Iterator[Snapshot]:
         """The verification now and after each change, until it is closed, the stream ends or breaks."""
-        message = pb.WatchVerificationRequest(id=self.whole_id(verification))
+        message = pb.WatchVerificationRequest(id=self.whole_id(verification), operator_view=operator)
         stream = self._stub.WatchVerification(message, timeout=WATCH_S)
         try:
             for answer in stream:

@@ -1,7 +1,7 @@
 """A verification as people see it (proto/poolproof/v1/verification.proto). One way only: it says less than there is.
 
-Witnesses are told to nobody. Here they are `witness-1`, `witness-2` and so on, without vantage, address, ASN or
-registry, and the times of their packets are cut to whole seconds, so that a server's packet log gives none away.
+Witnesses are told to nobody but operators. Here they are `witness-1`, `witness-2` and so on, without vantage, address,
+ASN or registry, and the times of their packets are cut to whole seconds, so that a server's packet log gives none away.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ MAX_TARGET_TEXT: Final = 300
 MAX_APPLICANT: Final = 200
 MAX_IDEMPOTENCY_KEY: Final = 128
 
-_Aliases = Mapping[VantageId, str]
+_Aliases = Mapping[VantageId, str] | None
+"""What witnesses are called; None: by their names, to operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,12 @@ def create_request_from_wire(message: pb.CreateVerificationRequest) -> CreateReq
 
 
 def verification_to_view(
-    verification: Verification, policy: Policy, revision: int, *, with_matrix: bool = True
+    verification: Verification,
+    policy: Policy,
+    revision: int,
+    *,
+    with_matrix: bool = True,
+    for_operator: bool = False,
 ) -> pb.Verification:
     """What people see of a verification.
 
@@ -89,6 +95,7 @@ def verification_to_view(
         policy: the verification's own.
         revision: of the record in the store.
         with_matrix: rows and rounds as well; lists do without.
+        for_operator: name the witnesses.
     """
     view = pb.Verification(
         id=verification.id,
@@ -101,14 +108,14 @@ def verification_to_view(
         requested_at_ns=verification.requested_at_ns,
         state=STATES.to_wire(verification.state),
         revision=revision,
-        attempts=map(_summary, verification.attempts),
+        attempts=[_summary(attempt, for_operator) for attempt in verification.attempts],
         next_at_ns=next_wake_ns(verification, policy) or 0,
     )
     attempt = verification.attempt
     if attempt is None:
         view.verdict.CopyFrom(verdict_to_view(verification.verdict, None))
         return view
-    view.verdict.CopyFrom(verdict_to_view(attempt.verdict, attempt.challenge))
+    view.verdict.CopyFrom(verdict_to_view(attempt.verdict, attempt.challenge, for_operator=for_operator))
     view.baseline_asked = len(attempt.candidates)
     view.baseline_known = len(attempt.paths)
     view.challenged_at_ns = attempt.challenged_at_ns
@@ -119,13 +126,15 @@ def verification_to_view(
     if attempt.challenge is not None:
         view.aim = ASSURANCES.to_wire(attempt.challenge.aim)
         if with_matrix:
-            _add_matrix(view, attempt, attempt.challenge)
+            _add_matrix(view, attempt, attempt.challenge, for_operator)
     return view
 
 
-def verdict_to_view(verdict: Verdict, challenge: Challenge | None) -> judgement.Verdict:
+def verdict_to_view(verdict: Verdict, challenge: Challenge | None, *, for_operator: bool = False) -> judgement.Verdict:
     """A verdict as people see it; `challenge` is the one that it judges, from which witnesses get their aliases."""
     message = verdict_to_wire(verdict)
+    if for_operator:
+        return message
     aliases = _aliases(challenge)
     if isinstance(verdict, ControlRefuted):
         message.refuted.perspective.CopyFrom(_shown(verdict.perspective, aliases))
@@ -136,19 +145,19 @@ def verdict_to_view(verdict: Verdict, challenge: Challenge | None) -> judgement.
     return message
 
 
-def _summary(attempt: Attempt) -> pb.AttemptSummary:
+def _summary(attempt: Attempt, for_operator: bool) -> pb.AttemptSummary:
     return pb.AttemptSummary(
         number=attempt.number,
         started_at_ns=attempt.started_at_ns,
         concluded_at_ns=attempt.concluded_at_ns,
-        verdict=verdict_to_view(attempt.verdict, attempt.challenge),
+        verdict=verdict_to_view(attempt.verdict, attempt.challenge, for_operator=for_operator),
         trace_id=attempt.traceparent.split("-")[1] if attempt.traceparent else "",
     )
 
 
-def _add_matrix(view: pb.Verification, attempt: Attempt, challenge: Challenge) -> None:
+def _add_matrix(view: pb.Verification, attempt: Attempt, challenge: Challenge, for_operator: bool) -> None:
     matrix = arrange(challenge, attempt.rounds, attempt.observations)
-    aliases = _aliases(challenge)
+    aliases = None if for_operator else _aliases(challenge)
     for row, cells in zip(challenge.rows, matrix.cells, strict=True):
         view.rows.add(
             perspective=_shown(row.perspective, aliases),
@@ -173,14 +182,14 @@ def _add_matrix(view: pb.Verification, attempt: Attempt, challenge: Challenge) -
         )
 
 
-def _aliases(challenge: Challenge | None) -> _Aliases:
+def _aliases(challenge: Challenge | None) -> Mapping[VantageId, str]:
     if challenge is None:
         return {}
     return {witness.vantage: f"witness-{number}" for number, witness in enumerate(challenge.witnesses, 1)}
 
 
 def _shown(perspective: Perspective, aliases: _Aliases) -> judgement.Perspective:
-    if perspective.role is not Role.WITNESS:
+    if perspective.role is not Role.WITNESS or aliases is None:
         return perspective_to_wire(perspective)
     return judgement.Perspective(
         vantage_id=aliases.get(perspective.vantage, "witness"), role=ROLES.to_wire(perspective.role)

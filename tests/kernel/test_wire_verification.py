@@ -222,6 +222,17 @@ def test_a_view_names_no_witness(verdict: Verdict, state: State) -> None:
     assert MONITOR.source.encode() in octets
 
 
+def test_an_operators_view_names_the_witnesses() -> None:
+    attempt = replace(ATTEMPT, verdict=REFUTED)
+    view = wire.verification_to_view(replace(VERIFICATION, attempts=(attempt,)), POLICY_2026_11, 5, for_operator=True)
+    witnesses = [row.perspective for row in view.rows if row.perspective.role == judgement_pb2.ROLE_WITNESS]
+    assert [(each.vantage_id, each.source) for each in witnesses] == [
+        (NORTH.vantage, NORTH.source),
+        (SOUTH.vantage, SOUTH.source),
+    ]
+    assert view.verdict.refuted.perspective.vantage_id == SOUTH.vantage
+
+
 def test_a_view_shows_the_matrix_as_far_as_it_is_known() -> None:
     view = wire.verification_to_view(VERIFICATION, POLICY_2026_11, 5)
     shown = [(row.perspective.vantage_id, row.perspective.source, list(row.outcomes)) for row in view.rows]
