@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from poolproof.ids import VantageId
-from poolproof.target import Family, canonical_address, family_of
+from poolproof.target import Family, InvalidTargetError, canonical_address, family_of
 
 
 class Rir(StrEnum):
@@ -59,8 +59,11 @@ class Vantage:
 
     def __post_init__(self) -> None:
         for name, address, family in (("ipv4", self.ipv4, Family.IPV4), ("ipv6", self.ipv6, Family.IPV6)):
-            if address is not None and (canonical_address(address) != address or family_of(address) is not family):
-                raise ValueError(f"vantage {self.id}: {name} {address!r} is not a canonical {family.name} address")
+            if address is not None:
+                self._check_address(name, address, family)
+        for name, degrees, limit in (("latitude", self.latitude, 90), ("longitude", self.longitude, 180)):
+            if not -limit <= degrees <= limit:
+                raise ValueError(f"vantage {self.id}: {name} {degrees}: give degrees from -{limit} to {limit}")
         if self.ipv6_prefix is not None:
             try:
                 prefix = ipaddress.IPv6Network(self.ipv6_prefix)
@@ -68,15 +71,31 @@ class Vantage:
                 raise ValueError(
                     f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix!r}: {error}; give one like 2001:db8:7::/64"
                 ) from None
+            canonical = f"{ipaddress.IPv6Address(int(prefix.network_address))}/{prefix.prefixlen}"
+            if canonical != self.ipv6_prefix:
+                raise ValueError(
+                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix!r}: write it in canonical form, {canonical!r}"
+                )
             if prefix.prefixlen > 112:
                 raise ValueError(
-                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix}: give /112 or shorter,"
+                    f"vantage {self.id}: ipv6_prefix {self.ipv6_prefix!r}: give /112 or shorter,"
                     " so that random addresses cannot be guessed"
                 )
         if self.ipv4 is None and self.ipv6 is None and self.ipv6_prefix is None:
             raise ValueError(f"vantage {self.id}: give ipv4, ipv6 or ipv6_prefix")
         if not 0 < self.asn < 1 << 32:
             raise ValueError(f"vantage {self.id}: asn {self.asn}: give 1 to 4294967295")
+
+    def _check_address(self, name: str, address: str, family: Family) -> None:
+        try:
+            fits = canonical_address(address) == address and family_of(address) is family
+        except InvalidTargetError:
+            fits = False
+        if not fits:
+            example = "192.0.2.7" if family is Family.IPV4 else "2001:db8::7"
+            raise ValueError(
+                f"vantage {self.id}: {name} {address!r} is no canonical {family.name} address; give one like {example}"
+            )
 
     def source(self, family: Family, *, prefix: bool = False) -> str | None:
         """The address, or with `prefix` the IPv6 prefix, that this vantage shows to a target of that family."""

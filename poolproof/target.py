@@ -89,7 +89,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     stripped = text.strip()
     if stripped.startswith("["):
         host, bracket, rest = stripped[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        if not host or not bracket or (rest and not rest.startswith(":")):
             raise InvalidTargetError(f"target {text!r}: an IPv6 address with a port is written [2001:db8::7]:123")
         return host, _port(rest[1:], text) if rest else NTP_PORT
     if stripped.count(":") > 1:
@@ -101,6 +101,6 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 
 def _port(digits: str, text: str) -> int:
-    if not digits.isascii() or not digits.isdigit() or not 1 <= int(digits) <= 65535:
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 5 or not 1 <= int(digits) <= 65535:
         raise InvalidTargetError(f"target {text!r}: port {digits!r} is not a number from 1 to 65535")
     return int(digits)

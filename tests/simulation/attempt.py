@@ -43,7 +43,7 @@ def fleet(world: World) -> tuple[Vantage, ...]:
             VantageId(f"v{i:02}"),
             f"192.0.2.{i + 1}",
             f"2001:db8:ffff::{i + 1:x}",
-            f"2001:db8:{i:x}::/64" if world.ipv6_prefixes else None,
+            f"2001:db8:{i + 1:x}::/64" if world.ipv6_prefixes else None,
             64500 + (i if i % 8 != 7 else i - 1),
             rirs[i % len(rirs)],
         )
