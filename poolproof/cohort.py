@@ -29,7 +29,8 @@ class Candidate:
 
     Attributes:
         vantage: the vantage.
-        source: what the baseline is sent from: the IPv6 prefix where there is one, else the address.
+        source: what the baseline is sent from, which must be what a silent role shows later: an address that was never
+            answered before the challenge proves nothing by not being answered after it.
     """
 
     vantage: Vantage
@@ -48,18 +49,42 @@ def candidates(
         seed: 32 bytes, fixed for this attempt.
         policy: sizes.
     """
-    usable = [vantage for vantage in fleet if _source(vantage, target.family) is not None]
-    order = _shuffled([vantage.id for vantage in usable], seed, "candidates")
-    by_id = {vantage.id: vantage for vantage in usable}
+    usable = {vantage.id: vantage for vantage in fleet if _source(vantage, target.family, variant) is not None}
     size = policy.monitors + policy.must_be_silent + policy.spares
     if variant is Variant.BLOCK:
         size += policy.witnesses
-    chosen = _spread([by_id[vantage] for vantage in order])[:size]
-    return tuple(Candidate(vantage, source) for vantage in chosen if (source := _source(vantage, target.family)))
+    ideal = _coverage(tuple(usable.values()), target.family, policy)
+    best: tuple[tuple[int, int], list[Vantage]] | None = None
+    for number in range(_DRAWS):
+        order = _shuffled(list(usable), seed, f"candidates/{number}")
+        chosen = _spread([usable[vantage] for vantage in order])[:size]
+        covered = _coverage(chosen, target.family, policy)
+        if best is None or covered > best[0]:
+            best = covered, chosen
+        if covered >= ideal:
+            break
+    taken = best[1] if best is not None else []
+    return tuple(
+        Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family, variant))
+    )
 
 
-def _source(vantage: Vantage, family: Family) -> str | None:
-    return vantage.source(family, prefix=True) or vantage.source(family)
+def _coverage(vantages: Sequence[Vantage], family: Family, policy: Policy) -> tuple[int, int]:
+    """What candidates need beside many ASNs: enough that can be monitors, and registries for both sides."""
+    able = sum(vantage.source(family) is not None for vantage in vantages)
+    held = [vantage.rir for vantage in vantages]
+    return min(policy.monitors, able), min(policy.min_rirs, sum(held.count(rir) >= 2 for rir in set(held)))
+
+
+def _source(vantage: Vantage, family: Family, variant: Variant) -> str | None:
+    """What a vantage shows in a role that must be silent, as far as it has it.
+
+    In `block` the owner is told an IPv6 prefix, because silence at its random addresses cannot be forged. A witness of
+    `allow-only` is told to nobody and needs none.
+    """
+    if variant is Variant.BLOCK:
+        return vantage.source(family, prefix=True) or vantage.source(family)
+    return vantage.source(family) or vantage.source(family, prefix=True)
 
 
 def _shuffled(ids: Sequence[VantageId], seed: bytes, label: str) -> list[VantageId]:
@@ -143,8 +168,9 @@ def _rows(
     order = (Role.ALLOWED_MONITOR, Role.MUST_BE_BLOCKED, Role.WITNESS)
     rows: list[Row] = []
     for vantage, role in sorted(roles, key=lambda pair: (order.index(pair[1]), pair[0].id)):
-        source = _source(vantage, family) if role is Role.MUST_BE_BLOCKED else vantage.source(family)
-        perspective = Perspective(vantage.id, role, source or _source(vantage, family) or "", vantage.asn, vantage.rir)
+        silent = _source(vantage, family, variant)
+        source = silent if role is Role.MUST_BE_BLOCKED else vantage.source(family) or silent
+        perspective = Perspective(vantage.id, role, source or "", vantage.asn, vantage.rir)
         rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expectation(variant, role),), paths[vantage.id][1]))
     return tuple(rows)
 
