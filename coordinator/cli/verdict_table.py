@@ -55,9 +55,10 @@ def _cells(row: VerdictRow) -> list[str | Text]:
         row.daemon,
         Text(judgement.word, style=VERDICT_STYLES[judgement.word]),
         judgement.proof.assurance.name.lower() if judgement.proof is not None else "-",
-        f"{tally.monitors_answered}/{tally.monitors}",
-        f"{tally.silent}/{tally.must_be_silent}",
-        str(tally.rirs),
+        # Where no round counted, nobody has said how many are answered.
+        f"{tally.monitors_answered}/{tally.monitors}" if tally.counted else "-",
+        f"{tally.silent}/{tally.must_be_silent}" if tally.counted else "-",
+        str(tally.rirs) if tally.counted else "-",
         f"{tally.bound:.0e}" if judgement.proof is not None else "-",
         str(tally.rounds),
         str(packets),

@@ -28,7 +28,7 @@ from tests.simulation.worlds import SCENARIOS
 @click.option("--replay", metavar="SEED/SCENARIO/NUMBER", help="Play one attempt again and print its verdict.")
 def main(attempts: int, seed: str, processes: int, as_json: bool, replay: str | None) -> None:
     """Simulate attempts in every world; exit with 1 if a goal is missed or a proof is false."""
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     if replay is not None:
         scenario = SCENARIOS[int(replay.split("/")[-2])]
         console.print(scenario.world, play(scenario.world, replay, POLICY_2026_11))

@@ -149,7 +149,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(_messy("absent, messy network", Owner.ABSENT), weight=2),
     Scenario(World("absent, rate-limits everyone", Owner.ABSENT, loss=0.02, rate_limit=0.6), weight=2),
     Scenario(World("absent, flaky server", Owner.ABSENT, loss=0.10, outages=0.8), weight=2),
-    Scenario(World("absent, dark paths", Owner.ABSENT, loss=0.10, dark=0.3), weight=2),
+    Scenario(World("absent, dark paths", Owner.ABSENT, loss=0.10, dark=0.03), weight=2),
     Scenario(World("absent, dead probes", Owner.ABSENT, loss=0.10, dead_probes=0.5, lost_reports=0.1), weight=2),
     Scenario(World("half-blocking, 2 % loss", Owner.HALF, loss=0.02), weight=2),
     Scenario(World("half-blocking, 50 % loss", Owner.HALF, loss=0.5), weight=2),
