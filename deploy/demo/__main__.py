@@ -58,7 +58,7 @@ def _words(error: Exception) -> str:
 
 def _announce(console: Console, reference_only: bool) -> None:
     console.print(
-        "poolproof proves who runs an NTP server. Owners, their servers, twelve probes and a coordinator; takes two to three minutes."
+        "poolproof proves who runs an NTP server. Owners, their servers, twelve probes and a coordinator; about 2.5 minutes."
     )
     if reference_only:
         return
