@@ -115,7 +115,11 @@ def _stories(stage: Stage, port: int, *, reference_only: bool, own: bool) -> lis
         Story("Cleo", "configured nothing", server("Cleo", Chrony), block, "refuted"),
         Story("Dan", "is down half-way", server("Dan", Ntpsec), block, "proven medium"),
         Story(
-            "Eve", "one verifier is not blocked, but dead", server("Eve", Chrony), block, "inconclusive report-missing"
+            "Eve",
+            "leaves one verifier open, whose probe is dead",
+            server("Eve", Chrony),
+            block,
+            "inconclusive report-missing",
         ),
     ]
     if own:
