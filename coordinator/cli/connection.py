@@ -6,7 +6,6 @@ They are told apart by asking the coordinator's health service, which answers if
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -97,11 +96,9 @@ class Coordinator:
     def __enter__(self) -> Coordinator:
         self._channel = grpc.insecure_channel(self._address, options=_OPTIONS)
         self._stub = verification_pb2_grpc.VerificationServiceStub(self._channel)
-        try:
-            self._connect()
-        except BaseException:
+        if not self._is_there(self._connect_s):
             self._channel.close()
-            raise
+            raise self._unreachable()
         return self
 
     def __exit__(
@@ -208,24 +205,6 @@ class Coordinator:
         among = f" among the newest {seen}; give the whole id" if token else "; `poolproof list` shows those there are"
         raise Failure(ExitCode.NOT_POSSIBLE, f"id: there is no verification {given[:80]!r}{among}")
 
-    def _connect(self) -> None:
-        """Waits until the connection stands, or is known to fail."""
-        changed = threading.Event()
-        seen: list[grpc.ChannelConnectivity] = []
-
-        def note(state: grpc.ChannelConnectivity) -> None:
-            seen.append(state)
-            if state not in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
-                changed.set()
-
-        self._channel.subscribe(note, try_to_connect=True)
-        try:
-            changed.wait(self._connect_s)
-        finally:
-            self._channel.unsubscribe(note)
-        if grpc.ChannelConnectivity.READY not in seen:
-            raise self._unreachable()
-
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Q, A], message: Q) -> A:
         try:
             return method(message, timeout=self._call_s)
@@ -247,7 +226,7 @@ class Coordinator:
     def _failure(self, error: grpc.RpcError) -> Failure:
         assert isinstance(error, grpc.Call)
         status = error.code()
-        if status in _MAYBE_GONE and not self._is_there():
+        if status in _MAYBE_GONE and not self._is_there(_HEALTH_S):
             return self._unreachable()
         code = _CODES.get(status, ExitCode.INTERNAL)
         said = error.details() or status.name.lower().replace("_", " ")
@@ -257,10 +236,10 @@ class Coordinator:
             said = f"the coordinator at {self._address} took too long ({said}); try again"
         return Failure(code, said)
 
-    def _is_there(self) -> bool:
+    def _is_there(self, timeout_s: float) -> bool:
         """Whether anybody answers at the address, in whatever health."""
         try:
-            health_pb2_grpc.HealthStub(self._channel).Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_S)
+            health_pb2_grpc.HealthStub(self._channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
             return not (isinstance(error, grpc.Call) and error.code() in _MAYBE_GONE)
         return True

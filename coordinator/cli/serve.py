@@ -40,7 +40,7 @@ Examples:
     "--allow-port", "allow_ports", multiple=True, metavar="PORT", help="Instead of 123 alone; may be repeated."
 )
 @click.option("--allow-plaintext", is_flag=True, help="Listen without encryption where others can reach it.")
-@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True, help="On stderr.")
 @click.option("--log-level", default="INFO", show_default=True, help="Least severity that is written to stderr.")
 def coordinator(
     config: str | None,

@@ -130,7 +130,10 @@ def next_words(snapshot: Snapshot, now_ns: int) -> str:
                 f" then poolproof ready {snapshot.id}"
             )
         case State.MEASURING:
-            return f"round {len(snapshot.rounds) + 1} next; something happens {_in(snapshot.next_at_ns - now_ns)}"
+            number, when = len(snapshot.rounds), _in(snapshot.next_at_ns - now_ns)
+            if any(None in line.outcomes[-1:] for line in snapshot.lines):
+                return f"reports of round {number} are awaited; the coordinator looks again {when}"
+            return f"round {number + 1} {when}"
         case State.CONCLUDED | State.EXPIRED | State.WITHDRAWN:
             if snapshot.judgement.proof is not None:
                 return f"remove the configuration: poolproof instructions {snapshot.id} --for SOFTWARE shows how"
