@@ -100,10 +100,11 @@ def _tally(tally: Tally) -> Object:
         "silent": tally.silent,
         "must_be_silent": tally.must_be_silent,
         "rirs": tally.rirs,
-        "evidence_nats": tally.evidence,
-        "unforgeable_nats": tally.unforgeable,
-        "needed_nats": tally.needed,
-        "bound": tally.bound,
+        # Digits beyond these differ from one machine's logarithm to the next.
+        "evidence_nats": round(tally.evidence, 6),
+        "unforgeable_nats": round(tally.unforgeable, 6),
+        "needed_nats": round(tally.needed, 6),
+        "bound": float(f"{tally.bound:.6g}"),
     }
 
 

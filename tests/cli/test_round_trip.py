@@ -14,6 +14,7 @@ import pytest
 
 from coordinator.cli.exit_codes import ExitCode
 from coordinator.cli.options import VARIABLE
+from tests.cli.json_page import undocumented
 from tests.cli.running import Result, run_aside
 from tests.coordinator.agents import World, fleet_of
 from tests.coordinator.doubles import a_fleet
@@ -54,6 +55,7 @@ async def test_from_request_to_proof_and_its_trace(world: World) -> None:
     steps = json.loads((await poolproof("instructions", name, "--for", "chrony", "--json")).out)
     assert steps["rendered"].strip() == written.out.strip()
     assert steps["steps"][0]["lines"] or steps["steps"][0]["commands"]
+    assert undocumented(steps, "Instructions") == set()
 
     world.answered = lambda job: job.vantage not in quiet
     ready = await poolproof("ready", name)
@@ -68,10 +70,13 @@ async def test_from_request_to_proof_and_its_trace(world: World) -> None:
     explained = await poolproof("explain", name)
     assert explained.code == ExitCode.OK
     assert "What counted:" in explained.out
+    assert undocumented(json.loads((await poolproof("explain", name, "--json")).out), "Explanations") == set()
     tree = await poolproof("trace", name)
     assert f"verification.attempt  {name} attempt 1" in tree.out
     assert f"job.dispatch  {min(quiet)}" in tree.out
-    spans = json.loads((await poolproof("trace", name, "--json")).out)["spans"]
+    traced = json.loads((await poolproof("trace", name, "--json")).out)
+    assert undocumented(traced, "Traces") == set()
+    spans = traced["spans"]
     roots = [span for span in spans if span["parent_span_id"] is None]
     assert [span["name"] for span in roots] == ["verification.attempt"]
     listed = json.loads((await poolproof("list", "--state", "concluded", "--json")).out)["verifications"]
