@@ -137,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show a letter shows a question mark, and the command goes on.
             stream.reconfigure(errors="replace")
+    out = sys.stdout
     try:
         result = poolproof.main(given, prog_name=PROGRAM, standalone_mode=False)
     except click.ClickException as error:
@@ -144,4 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(code_of(error))
     except click.Abort:
         sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit:
+        # When a pipe is closed click puts its own stream in the place of stdout and ends with 1: a verdict, here.
+        if sys.stdout is not out:
+            sys.exit(ExitCode.UNREAD)
+        raise
     sys.exit(result if isinstance(result, int) else ExitCode.OK)

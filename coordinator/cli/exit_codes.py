@@ -28,3 +28,4 @@ class ExitCode(IntEnum):
     TRY_AGAIN = (6, "try-again", "the coordinator cannot do it now; the same command may work later")
     INTERNAL = (7, "internal", "the coordinator failed, or what it said makes no sense")
     INTERRUPTED = (130, "interrupted", "stopped by Ctrl-C")
+    UNREAD = (141, "unread", "whoever read the output has gone away")

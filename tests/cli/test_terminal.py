@@ -90,3 +90,20 @@ def test_ctrl_c_ends_it_and_gives_the_cursor_back() -> None:
         assert drawn.process.wait(_DEADLINE_S) == ExitCode.INTERRUPTED
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "Traceback" not in text
+
+
+def test_a_reader_that_goes_away_is_no_verdict() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "coordinator.cli", "--help"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=_DEADLINE_S,
+            check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": _ROOT},
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (ExitCode.UNREAD, b"")
