@@ -141,14 +141,17 @@ def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally
     monitors = served = matrix.layout.monitors
     if not any(state.served == len(monitors) for state in counted):
         served = tuple(i for i in monitors if any(_served(matrix.cells[i][state.number]) for state in counted))
+    silent = weight.silent
+    if matrix.refuting is not None:
+        silent = tuple(i for i in silent if not any(seen is not None and seen.is_answer for seen in matrix.cells[i]))
     return Tally(
         rounds=len(matrix.states),
         counted=len(counted),
         monitors_answered=min((state.served for state in counted), default=0),
         monitors=len(monitors),
-        silent=len(weight.silent),
+        silent=len(silent),
         must_be_silent=len(matrix.layout.must_be_silent),
-        rirs=len({matrix.rows[i].perspective.rir for i in (*served, *weight.silent)}),
+        rirs=len({matrix.rows[i].perspective.rir for i in (*served, *silent)}),
         evidence=weight.total,
         unforgeable=weight.unforgeable,
         needed=needed,

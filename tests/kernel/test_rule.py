@@ -202,6 +202,14 @@ def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever
     assert late.verdict.assurance is Assurance.MEDIUM
 
 
+def test_a_perspective_that_was_answered_is_not_counted_as_silent() -> None:
+    asked = challenge()
+    quiet = (o for o in enacted(asked, 2) if (o.row, o.round) != (5, 1))
+    verdict = judge((asked, rounds(asked, 2), (*quiet, Observation(5, 1, Outcome.REPLIED)))).verdict
+    assert isinstance(verdict, ControlRefuted)
+    assert (verdict.tally.silent, verdict.tally.must_be_silent) == (4, 5)
+
+
 def test_one_round_is_never_enough_even_if_everybody_is_refused() -> None:
     """A server that stops in the middle of a round refuses whoever comes late."""
     asked = challenge()
