@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias, assert_never
@@ -178,7 +178,7 @@ class Session:
             call = rpc.AgentServiceStub(channel).Session()  # type: ignore[call-arg]
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._told(call, self._hold(call, group)))
+                    group.create_task(self._told(call, lambda: self._hold(call, group)))
             except* _EndedError as ended:
                 first = ended.exceptions[0]
                 assert isinstance(first, _EndedError)
@@ -198,21 +198,21 @@ class Session:
             raise _EndedError(EndKind.UNREACHABLE, f"no welcome within {self._patience_s:g} s") from None
         interval_s = self._welcomed(first)
         for work in (
-            self._write(call),
-            self._beat(interval_s),
-            self._deliver(),
-            self._leave(self._stopping, EndKind.DRAINED, drain=True),
-            self._leave(self._leaving, EndKind.MOVED, drain=False),
-            self._fail(),
+            lambda: self._write(call),
+            lambda: self._beat(interval_s),
+            self._deliver,
+            lambda: self._leave(self._stopping, EndKind.DRAINED, drain=True),
+            lambda: self._leave(self._leaving, EndKind.MOVED, drain=False),
+            self._fail,
         ):
             group.create_task(self._told(call, work))
         while True:
             await self._heard(await self._read(call, SILENT_HEARTBEATS * interval_s))
 
-    async def _told(self, call: _Stream, work: Awaitable[None]) -> None:
+    async def _told(self, call: _Stream, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever breaks the stream, in whichever task it shows first, is one end of the session."""
         try:
-            await work
+            await work()
         except grpc.aio.AioRpcError as error:
             kind = EndKind.LOST if self._stood else EndKind.UNREACHABLE
             raise _EndedError(kind, f"{error.code().name}: {error.details()}") from None

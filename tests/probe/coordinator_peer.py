@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 import grpc
 from opentelemetry.metrics import NoOpMeterProvider
 
+from poolproof import semconv
 from poolproof.exchange import ExchangeKind
 from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import Job, Step
 from poolproof.metering import Metering
+from poolproof.semconv import Metric
 from poolproof.special_purpose import Network
 from poolproof.target import Target
 from poolproof.tracing import NoSink
@@ -109,9 +111,9 @@ class Peer(rpc.AgentServiceServicer):
         async with self._changed, asyncio.timeout(PATIENCE_S):
             await self._changed.wait_for(lambda: self.dialled >= number)
 
-    async def Session(
+    async def Session(  # type: ignore[override]  # noqa: N802
         self, _: object, context: grpc.aio.ServicerContext[pb.SessionRequest, pb.SessionResponse]
-    ) -> None:  # noqa: N802
+    ) -> None:
         first = await context.read()
         assert isinstance(first, pb.SessionRequest)
         async with self._changed:
@@ -213,6 +215,29 @@ def job(name: str, responder: Responder, *, ahead_ns: int = 400 * MS, traceparen
         linger_ns=50 * MS,
         traceparent=traceparent,
     )
+
+
+class Counted(Metering):
+    """Metrics that somebody can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(NoOpMeterProvider(), METRICS)
+        self.ends: list[str] = []
+        self._changed = asyncio.Event()
+
+    def record(self, metric: Metric, amount: float, labels: Mapping[str, str] = semconv.NO_LABELS) -> None:
+        super().record(metric, amount, labels)
+        if metric is semconv.SESSIONS:
+            self.ends.append(labels["end"])
+            self._changed.set()
+
+    async def ended(self, count: int) -> list[str]:
+        """How the first sessions ended, once there were so many."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.ends) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.ends
 
 
 @dataclass(slots=True)
