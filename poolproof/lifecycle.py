@@ -18,6 +18,7 @@ from typing import assert_never
 
 from poolproof.challenge import Expectation, Observation, Round
 from poolproof.cohort import Candidate, candidates, draw
+from poolproof.decide import Assessment
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job, Report
 from poolproof.measuring import assess, next_due_ns, next_start_ns
@@ -34,6 +35,7 @@ from poolproof.plan import (
     round_jobs,
 )
 from poolproof.policy import Policy
+from poolproof.target import Target
 from poolproof.verdict import NOTHING, ControlProven, Inconclusive, Reason, Verdict
 from poolproof.verification import (
     Attempt,
@@ -52,6 +54,8 @@ from poolproof.verification import (
     Withdraw,
 )
 
+MAX_ATTEMPTS = 20
+"""Attempts that one verification keeps: its record stays within what a store takes (1.4 MB)."""
 _DAY_NS = 86_400_000_000_000
 
 
@@ -94,7 +98,7 @@ def next_wake_ns(verification: Verification, policy: Policy) -> int | None:
         case State.CHALLENGED:
             return attempt.challenged_at_ns + policy.ready_window_ns
         case State.MEASURING:
-            return attempt.wake_at_ns
+            return min(next_due_ns(attempt, assess(attempt, policy), policy), _measuring_ends_ns(attempt, policy))
         case State.REQUESTED | State.CONCLUDED | State.EXPIRED | State.WITHDRAWN:
             return None
         case _:
@@ -147,6 +151,16 @@ def _begin(verification: Verification, event: Begin, now_ns: int, policy: Policy
         raise NotNowError(f"verification {verification.id} is proven already: a proof is needed once")
     if verification.state not in (State.REQUESTED, State.CONCLUDED, State.EXPIRED):
         raise NotNowError(f"verification {verification.id} is {verification.state.value}: it has an attempt under way")
+    if len(verification.attempts) >= MAX_ATTEMPTS:
+        raise NotNowError(
+            f"verification {verification.id}: it has had {MAX_ATTEMPTS} attempts, the most that one verification keeps;"
+            " request a new verification of the target"
+        )
+    if verification.attempts and event.number <= verification.attempts[-1].number:
+        raise ValueError(
+            f"attempt {event.number} of verification {verification.id}: number {verification.attempts[-1].number} is"
+            " spent; give the next one of the target"
+        )
     if now_ns < (earliest := retry_not_before_ns(verification, policy)):
         wait_s = -((now_ns - earliest) // 1_000_000_000)
         raise NotNowError(f"verification {verification.id}: the next attempt may begin in {wait_s} s; try again then")
@@ -168,26 +182,37 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
     if phase == BASELINE:
         for candidate in attempt.candidates:
             if candidate.vantage.id == vantage:
-                _check(report, vantage, baseline_exchanges(candidate, policy))
+                _check(report, vantage, verification.target, baseline_exchanges(candidate, policy))
                 return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
-    elif attempt.challenge is not None and phase.isdecimal() and int(phase) < len(attempt.rounds):
-        fired = attempt.rounds[int(phase)]
+    elif attempt.challenge is not None and (fired := _fired(attempt, phase)) is not None:
         for row in fired.leased:
             if attempt.challenge.rows[row].perspective.vantage == vantage:
-                _check(report, vantage, 1)
+                _check(report, vantage, verification.target, 1)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     raise ForeignReportError(
         f"report {report.job}: attempt {attempt.number} of verification {verification.id} has no such job"
     )
 
 
-def _check(report: Report, vantage: VantageId, exchanges: int) -> None:
+def _fired(attempt: Attempt, phase: str) -> Round | None:
+    """The round that a job id names, if it names it the way that we do: one job has one id."""
+    return next((fired for fired in attempt.rounds if str(fired.number) == phase), None)
+
+
+def _check(report: Report, vantage: VantageId, target: Target, exchanges: int) -> None:
+    """A probe that mixes things up must not make another server's silence evidence against this one."""
     if report.vantage != vantage:
         raise ForeignReportError(f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}")
     if len(report.exchanges) != exchanges:
         raise ForeignReportError(
             f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}"
         )
+    for exchange in report.exchanges:
+        if (exchange.destination, exchange.port) != (target.address, target.port):
+            raise ForeignReportError(
+                f"report {report.job}: has an exchange with {exchange.destination} port {exchange.port}, was asked for"
+                f" {target.address} port {target.port}"
+            )
 
 
 def _baseline_report(
@@ -213,7 +238,7 @@ def _round_report(
     attempt = replace(attempt, observations=attempt.observations + seen)
     verification = _update(verification, attempt)
     refutes = expected is Expectation.SILENCE and any(observation.outcome.is_answer for observation in seen)
-    if not refutes and not _accounted(attempt) and now_ns < attempt.wake_at_ns:
+    if not refutes and not _accounted(attempt) and now_ns < round_ends_ns(attempt.rounds[-1].start_at_ns, policy):
         return Step(verification)
     return _advance(verification, now_ns, policy)
 
@@ -286,7 +311,9 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
     usable.sort(key=lambda pair: pair[0].vantage.id)
     challenge = draw(usable, verification.target, verification.variant, attempt.number, attempt.seed, policy)
     if challenge is None:
-        few_answered = known and len(usable) <= len(known) // 2
+        # A probe that failed by itself, or was not there, says nothing about the target.
+        asked = [seen for _, seen in known if seen.asked >= policy.baseline_min_answers]
+        few_answered = asked and len(usable) <= len(asked) // 2
         reason = Reason.BASELINE_UNANSWERED if few_answered else Reason.TOO_FEW_VANTAGES
         return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
     challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
@@ -295,21 +322,30 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
 
 def _measure(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Step:
     assessment = assess(attempt, policy)
-    ends_ns = attempt.ready_at_ns + policy.measuring_window_ns
     due_ns = next_due_ns(attempt, assessment, policy)
-    given_up = assessment.only_reports_missing and now_ns >= due_ns
-    attempt = replace(attempt, verdict=assessment.verdict, wake_at_ns=min(due_ns, ends_ns))
-    verification = _update(verification, attempt)
-    if assessment.final or given_up or now_ns >= ends_ns:
+    verification = _update(verification, replace(attempt, verdict=assessment.verdict))
+    given_up = now_ns >= due_ns and (assessment.only_reports_missing or _reports_keep_missing(assessment, policy))
+    if assessment.final or given_up or now_ns >= _measuring_ends_ns(attempt, policy):
         return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
     if now_ns < due_ns or attempt.challenge is None:
         return Step(verification)
     start_at_ns = max(next_start_ns(attempt, assessment, policy), now_ns + policy.lead_ns)
+    if round_ends_ns(start_at_ns, policy) > _measuring_ends_ns(attempt, policy):
+        # What a round shows that cannot be reported in time would be held for missing reports.
+        return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
     fired = Round(len(attempt.rounds), 0, start_at_ns, tuple(range(len(attempt.challenge.rows))))
     jobs = round_jobs(verification.id, attempt.number, verification.target, attempt.challenge, fired, policy)
-    wake_at_ns = min(round_ends_ns(start_at_ns, policy), ends_ns)
-    attempt = replace(attempt, rounds=(*attempt.rounds, fired), wake_at_ns=wake_at_ns)
+    attempt = replace(attempt, verdict=assessment.verdict, rounds=(*attempt.rounds, fired))
     return Step(_update(verification, attempt), jobs)
+
+
+def _measuring_ends_ns(attempt: Attempt, policy: Policy) -> int:
+    return attempt.ready_at_ns + policy.measuring_window_ns
+
+
+def _reports_keep_missing(assessment: Assessment, policy: Policy) -> bool:
+    """A probe that takes jobs and never reports allows no proof; an attempt does not go on for hours because of it."""
+    return sum(state.reason is Reason.REPORT_MISSING for state in assessment.rounds) >= policy.max_rounds
 
 
 def _idle(reason: Reason, verification: Verification) -> Inconclusive:

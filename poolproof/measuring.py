@@ -22,9 +22,10 @@ def next_start_ns(attempt: Attempt, assessment: Assessment, policy: Policy) -> i
         return attempt.ready_at_ns + policy.settle_ns
     streak = 0
     for state in reversed(assessment.rounds):
-        if state.reason in (None, Reason.REPORT_MISSING):
+        if state.reason is None:
             break
-        streak += 1
+        # A round whose reports are missing neither ends a time of too little service nor makes one longer.
+        streak += state.reason is not Reason.REPORT_MISSING
     spacing = min(policy.max_round_spacing_ns, policy.round_spacing_ns << max(0, min(streak, 20) - 1))
     return attempt.rounds[-1].start_at_ns + spacing
 

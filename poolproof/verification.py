@@ -71,7 +71,6 @@ class Attempt:
         rounds: rounds fired.
         observations: what they showed.
         verdict: as things stand.
-        wake_at_ns: while measuring, when time alone may change something.
         concluded_at_ns: when it became final, or 0.
     """
 
@@ -88,7 +87,6 @@ class Attempt:
     rounds: tuple[Round, ...] = ()
     observations: tuple[Observation, ...] = ()
     verdict: Verdict = _UNTOUCHED
-    wake_at_ns: int = 0
     concluded_at_ns: int = 0
 
 

@@ -64,8 +64,9 @@ def _batches(verification: Verification) -> Iterator[list[tuple[Event, int]]]:
     attempt = verification.attempt
     now_ns = 1 if attempt is None else LATER_NS if attempt.concluded_at_ns else attempt.started_at_ns
     if len(verification.attempts) < 2:
-        yield [(Begin(1, b"s" * 32, _fleet(5)), now_ns)]
-        yield [(Begin(1, b"s" * 32, ()), now_ns)]
+        number = len(verification.attempts) + 1
+        yield [(Begin(number, b"s" * 32, _fleet(5)), now_ns)]
+        yield [(Begin(number, b"s" * 32, ()), now_ns)]
     yield [(OwnerReady(), now_ns)]
     yield [(Withdraw(), now_ns)]
     if (due_ns := next_wake_ns(verification, POLICY)) is not None:

@@ -15,7 +15,8 @@ from poolproof.ntp import client_request
 from poolproof.policy import POLICY_2026_11, SECOND_NS
 from poolproof.target import Target
 from poolproof.variant import Variant
-from poolproof.verification import Begin, OwnerReady, Reported, Step, Verification, Wake
+from poolproof.verdict import Reason
+from poolproof.verification import Attempt, Begin, OwnerReady, Reported, Step, Verification, Wake
 
 POLICY = POLICY_2026_11
 START_NS = 1_794_000_000 * SECOND_NS
@@ -99,11 +100,13 @@ def ends_ns(jobs: Sequence[Job]) -> int:
     return max(job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns + job.linger_ns for job in jobs)
 
 
-def report_all(step: Step, answered: Callable[[Job], bool] | bool = True, *, refused: bool = False) -> Step:
+def report_all(
+    step: Step, answered: Callable[[Verification, Job], bool] | bool = True, *, refused: bool = False
+) -> Step:
     """Every dispatched job reported in time; what the last report leads to."""
-    at_ns, jobs = ends_ns(step.dispatch), step.dispatch
+    at_ns, jobs, before = ends_ns(step.dispatch), step.dispatch, step.verification
     for job in jobs:
-        wanted = answered(job) if callable(answered) else answered
+        wanted = answered(before, job) if callable(answered) else answered
         step = handle(step.verification, Reported(report(job, wanted, refused=refused)), at_ns, POLICY)
     return step
 
@@ -131,3 +134,17 @@ def wake(verification: Verification) -> Step:
     due_ns = next_wake_ns(verification, POLICY)
     assert due_ns is not None
     return handle(verification, Wake(), due_ns, POLICY)
+
+
+def attempt_of(verification: Verification) -> Attempt:
+    assert verification.attempt is not None
+    return verification.attempt
+
+
+def reason_of(verification: Verification) -> Reason:
+    return verification.verdict.reason
+
+
+def round_of(step: Step, *, obeying: bool = True, refused: bool = False) -> Step:
+    """The dispatched round is reported: by an owner who did what was asked, or of a server that answers everybody."""
+    return report_all(step, obeyed if obeying else True, refused=refused)
