@@ -154,7 +154,9 @@ def _what(span: Span) -> tuple[str, str]:
             return _reported(has), ""
         case semconv.ROUND:
             skew = has.get(semconv.START_SKEW_NS)
-            words = [f"{has.get(semconv.ROUND_NUMBER, '?')}", _reported(has)]
+            number = has.get(semconv.ROUND_NUMBER, "?")
+            # People count from one, as everywhere that a round is shown.
+            words = [str(int(number) + 1) if number.isdecimal() else number, _reported(has)]
             if skew is not None and skew.isdecimal():
                 words.append(f"skew {_duration(int(skew))}")
             return ", ".join(words), ""
