@@ -119,6 +119,15 @@ class Life(RuleBasedStateMachine):
         for job in data.draw(st.permutations(sorted(self.reports))):
             self.deliver(job)
 
+    @rule(rounds=st.integers(1, 4), data=st.data())
+    def all_goes_well_for_a_while(self, rounds: int, data: st.DataObject) -> None:
+        """So that the search gets as far as verdicts, from where odd things go on happening."""
+        for _ in range(rounds):
+            self.all_reports_come(data)
+            self.owner_speaks(withdraws=False)
+            self.woken_in_time(dispatched=True)
+        self.all_reports_come(data)
+
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
     def a_report_comes_again(self, data: st.DataObject) -> None:
