@@ -31,7 +31,7 @@ lab: $(INSTALLED_TEST) ## only the tests with real daemons in network namespaces
 	@$(PYTHON) -m pytest -m lab
 
 bench: $(INSTALLED_TEST) ## speed, as ratios within one run
-	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench --record
 
 gen: $(INSTALLED_TEST) ## write poolproof/v1 anew from proto/
 	@$(PYTHON) deploy/dev/generate.py
