@@ -324,6 +324,7 @@ class Session:
         sequence = 0
         while True:
             sequence += 1
+            self._workload.measure_journal()
             heartbeat = pb.Heartbeat(
                 sequence=sequence,
                 sent_at_ns=self._clock.now_ns(),

@@ -91,6 +91,10 @@ class Workload:
         task.add_done_callback(lambda done: self._over(job.id, done))
         return True
 
+    def measure_journal(self) -> None:
+        """Tells the metrics how many reports are owed now."""
+        self._metrics.journal(len(self._outbox.owed))
+
     def drain(self) -> None:
         """Finish what runs; anything new is reported DRAINING."""
         self._runner.drain()
@@ -128,7 +132,7 @@ class Workload:
                 self._metrics.job_done(job, report)
                 self._sink.emit(spans)
             await self._outbox.put(Delivery(report, spans))
-            self._metrics.journal(len(self._outbox.owed))
+            self.measure_journal()
             _log.info("job done", extra={"job": job.id, "target": str(job.target), "known": known is not None})
 
     def _over(self, job: JobId, task: asyncio.Task[None]) -> None:
