@@ -80,7 +80,8 @@ def decide(
 
 def _assurance(matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Assurance | None:
     """What chance and attackers allow: strong only for what cannot be forged, and seen from several regions."""
-    regions = len({matrix.rows[i].perspective.rir for i in weight.silent})
+    views = [{matrix.rows[i].perspective.rir for i in rows} for rows in (weight.silent, matrix.layout.monitors)]
+    regions = min(map(len, views))
     if weight.unforgeable >= policy.threshold(Assurance.STRONG, attempt) and regions >= policy.min_rirs:
         return Assurance.STRONG
     if weight.total >= policy.threshold(Assurance.MEDIUM, attempt):
@@ -131,9 +132,13 @@ def _obstacle(matrix: Matrix, weight: Weight, exhausted: bool) -> tuple[Reason, 
 
 
 def _unserved(matrix: Matrix, state: RoundState) -> tuple[Perspective, ...]:
-    witnesses = state.reason is Reason.WITNESSES_NOT_SERVED
-    wanted = matrix.layout.open_witnesses if witnesses else matrix.layout.asked
+    # Monitors come first: where they were served, the reason is about the witnesses.
+    wanted = matrix.layout.open_witnesses if _about_witnesses(state) else matrix.layout.asked
     return tuple(matrix.rows[i].perspective for i in wanted[state.window] if not _served(matrix.cells[i][state.number]))
+
+
+def _about_witnesses(state: RoundState) -> bool:
+    return state.reason is Reason.WITNESSES_NOT_SERVED or (state.reason is Reason.PROBES_FAILED and state.served > 0)
 
 
 def _tally(matrix: Matrix, weight: Weight, needed: float, attempt: int) -> Tally:

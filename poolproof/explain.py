@@ -275,6 +275,7 @@ _WHY_NOT: dict[Reason, str] = {
     Reason.MONITORS_BELOW_QUORUM: "too few monitors were answered",
     Reason.WITNESSES_NOT_SERVED: "no witness was answered",
     Reason.REPORT_MISSING: "a probe has not reported",
+    Reason.PROBES_FAILED: "the probes that should be answered failed by themselves",
 }
 _NO_EVIDENCE: dict[Outcome, str] = {
     Outcome.PROBE_FAILED: "the probe failed by itself; its silence says nothing about the target",

@@ -138,13 +138,18 @@ def _count(
         if absent and absent[number]:
             reason = Reason.REPORT_MISSING
         elif len(answered) < len(asked) and not _is_quorum(rows, asked, answered):
-            reason = Reason.MONITORS_BELOW_QUORUM if answered else Reason.TARGET_DOWN
+            reason = Reason.MONITORS_BELOW_QUORUM if answered else _nobody(cells, asked, number, Reason.TARGET_DOWN)
         elif open_witnesses and not witnessed:
-            reason = Reason.WITNESSES_NOT_SERVED
+            reason = _nobody(cells, open_witnesses, number, Reason.WITNESSES_NOT_SERVED)
         states.append(
             RoundState(number, fired.window, reason, len(asked), len(answered), len(open_witnesses), witnessed)
         )
     return tuple(states)
+
+
+def _nobody(cells: list[list[Outcome | None]], asked: Sequence[int], number: int, reason: Reason) -> Reason:
+    """Why nobody was answered: what that says of the target, unless all who asked failed by themselves."""
+    return Reason.PROBES_FAILED if all(cells[i][number] is Outcome.PROBE_FAILED for i in asked) else reason
 
 
 def _is_quorum(rows: Sequence[Row], asked: Sequence[int], served: Sequence[int]) -> bool:

@@ -44,10 +44,9 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
         numbers.setdefault(state.window, []).append(state.number)
     refusing: set[_Domain] = set()
     unforgeable: dict[_Domain, bool] = {}
-    silences: list[_Silence] = []
-    showed: list[int] = []
+    blocked: list[_Blocked] = []
     for i in matrix.layout.must_be_silent:
-        line, forgeable, shows = matrix.cells[i], matrix.layout.forgeable[i], False
+        line, forgeable = matrix.cells[i], matrix.layout.forgeable[i]
         for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
@@ -55,56 +54,64 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
             unforgeable[domain] = unforgeable.get(domain, False) or not forgeable
             mine = numbers.get(window, ())
             silent = [number for number in mine if line[number] is _SILENT]
-            if len(silent) < len(mine) and any(line[number] is _REFUSED for number in mine):
+            refused = [number for number in mine if line[number] is _REFUSED] if len(silent) < len(mine) else []
+            if refused:
                 refusing.add(domain)
-                shows = True
-            if silent:
-                silences.append(_Silence(i, domain, forgeable, silent))
-                shows = True
-        if shows:
-            showed.append(i)
-    # Kernels limit the ICMP that they send: beside refusals of its domain a silence says nothing more.
-    silences = [silence for silence in silences if silence.domain not in refusing]
-    refused = len(refusing) * policy.most_per_refusing_domain
-    total = unforged = _silence(matrix, counted, silences, policy)
-    if any(silence.forgeable for silence in silences):
-        unforged = _silence(matrix, counted, [silence for silence in silences if not silence.forgeable], policy)
+            if silent or refused:
+                blocked.append(_Blocked(i, domain, silent, refused))
+    total = unforged = _worth(matrix, counted, blocked, refusing, policy)
+    if any(matrix.layout.forgeable[row.row] for row in blocked):
+        # A refusal that quotes our packet cannot be forged, whoever was asked; silence there can.
+        surely = [row._replace(silent=[]) if matrix.layout.forgeable[row.row] else row for row in blocked]
+        unforged = _worth(matrix, counted, surely, refusing, policy)
     return Weight(
-        total=refused + total,
-        unforgeable=refused + unforged,
+        total=total,
+        unforgeable=unforged,
         # Where one domain refuses, the others may yet.
         unforgeable_limit=len(unforgeable) * policy.most_per_refusing_domain
         if refusing
         else sum(unforgeable.values()) * policy.most_per_domain,
-        silent=tuple(showed),
+        silent=tuple(dict.fromkeys(row.row for row in blocked)),
         refusing=bool(refusing),
     )
 
 
-class _Silence(NamedTuple):
-    """One row's counted silent exchanges in one window."""
+class _Blocked(NamedTuple):
+    """One row's counted exchanges in one window that were not answered, by number of the round."""
 
     row: int
     domain: _Domain
-    forgeable: bool
-    rounds: list[int]
+    silent: list[int]
+    refused: list[int]
 
 
-def _silence(matrix: Matrix, counted: list[RoundState], silences: list[_Silence], policy: Policy) -> float:
-    """The cheaper of the two ways in which the network could have made these silences."""
-    if not silences:
+def _worth(
+    matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], refusing: set[_Domain], policy: Policy
+) -> float:
+    """The cheaper of the two ways in which the network could have made this.
+
+    Path by path, a refusing domain is worth what it takes to refuse, and its silences nothing more, because kernels
+    limit the ICMP that they send. All at once, a refusal is one more exchange that was not answered: a target that
+    rejects a random share of everything (a global limiter) must not look like an owner.
+    """
+    if not blocked:
         return 0.0
     by_domain: dict[_Domain, list[tuple[float, int]]] = {}
     by_round = [0] * len(matrix.states)
-    for silence in silences:
-        path = matrix.rows[silence.row].path
-        loss = loss_bound(path.asked, path.answered, policy.loss_confidence, policy.loss_floor)
-        by_domain.setdefault(silence.domain, []).append((loss, len(silence.rounds)))
-        for number in silence.rounds:
+    for row in blocked:
+        if row.silent and row.domain not in refusing:
+            path = matrix.rows[row.row].path
+            loss = loss_bound(path.asked, path.answered, policy.loss_confidence, policy.loss_floor)
+            by_domain.setdefault(row.domain, []).append((loss, len(row.silent)))
+        for number in row.silent:
+            by_round[number] += 1
+        for number in row.refused:
             by_round[number] += 1
     dark, error = policy.dark_path, policy.enacted_error
     # fsum is exact, so that the order of rows and rounds cannot change the last bit of a sum.
-    path_by_path = math.fsum(domain_evidence(dark, error, tuple(sorted(losses))) for losses in by_domain.values())
+    path_by_path = len(refusing) * policy.most_per_refusing_domain + math.fsum(
+        domain_evidence(dark, error, tuple(sorted(losses))) for losses in by_domain.values()
+    )
     all_at_once = math.fsum(
         round_evidence(
             state.monitors, state.served, state.witnesses, state.witnessed, by_round[state.number], policy.expected_loss

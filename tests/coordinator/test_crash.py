@@ -86,6 +86,9 @@ async def test_a_coordinator_that_is_killed_again_and_again_loses_nothing(tmp_pa
     draw = random.Random(20261123)
     port = free_port()
     variables, log = environment(tmp_path, f"127.0.0.1:{port}"), tmp_path / "log"
+    with (tmp_path / "policy.toml").open("a") as policy:
+        # Long enough that kills fall into it, however slow the machine is.
+        policy.write("min_rounds = 8\n")
     world, killed_in = World(), list[int]()
     process = await spawn(variables, log)
     try:

@@ -145,7 +145,7 @@ asked_vantage: Perspective = BLOCK.rows[0].perspective
 def test_a_verdict_in_one_line() -> None:
     verdict = SEEN["proven-by-reject"].verdict
     assert isinstance(verdict, ControlProven)
-    assert summary(verdict.tally, verdict.assurance) == "allowed 5/5, blocked 5/5, 5 RIRs, bound 2e-15, strong"
+    assert summary(verdict.tally, verdict.assurance) == "allowed 5/5, blocked 5/5, 5 RIRs, bound 1e-10, strong"
 
 
 @given(st.integers(0, 250_000_000_000 * 10**9))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from poolproof.challenge import Challenge, Expectation, Observation, Round
 from poolproof.decide import Assessment, decide
+from poolproof.evidence import round_evidence
 from poolproof.fleet import Role
 from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, Assurance
@@ -200,6 +201,38 @@ def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever
     late = judge((asked, rounds(asked, 12), observed(asked, 12, see)))
     assert isinstance(late.verdict, ControlProven)
     assert late.verdict.assurance is Assurance.MEDIUM
+
+
+def test_refusals_are_never_worth_more_than_a_target_that_rejects_at_random_allows() -> None:
+    """A global limiter that rejects refuses anybody: then a round is as cheap as one of lost packets."""
+    asked = challenge(witnesses=2)
+    tally = judge((asked, rounds(asked, 2), enacted(asked, 2, Outcome.REFUSED))).verdict.tally
+    assert tally.unforgeable == tally.evidence <= 2 * round_evidence(5, 5, 2, 2, 5, POLICY.expected_loss)
+
+
+@pytest.mark.parametrize("role", [Role.ALLOWED_MONITOR, Role.WITNESS])
+def test_probes_that_fail_all_together_say_nothing_of_the_target(role: Role) -> None:
+    asked = challenge(witnesses=2)
+    failing = observed(
+        asked,
+        1,
+        lambda row, n: (
+            Outcome.PROBE_FAILED
+            if row.perspective.role is role
+            else (Outcome.REPLIED if row.expected[0] is Expectation.ANSWER else Outcome.SILENT)
+        ),
+    )
+    verdict = judge((asked, rounds(asked, 1), failing)).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.reason is Reason.PROBES_FAILED
+    assert {view.role for view in verdict.perspectives} == {role}
+
+
+def test_monitors_of_one_registry_allow_no_strong_proof() -> None:
+    asked = challenge(monitors=1, silent=7, variant=Variant.ALLOW_ONLY)
+    verdict = judge((asked, rounds(asked, 12), enacted(asked, 12))).verdict
+    assert isinstance(verdict, ControlProven)
+    assert verdict.assurance is Assurance.MEDIUM
 
 
 def test_a_perspective_that_was_answered_is_not_counted_as_silent() -> None:

@@ -69,8 +69,9 @@ class Network:
         replies: tuple[Reply, ...] = ()
         icmp: tuple[IcmpError, ...] = ()
         if not self._lost(job.vantage, at_ns):
-            if self._blocked(job.vantage):
-                if world.owner is Owner.REJECTING and draw.random() < 0.6:
+            refuses = self._ready_at_ns is not None and world.rejects_after and draw.random() < world.rejects_after
+            if refuses or self._blocked(job.vantage):
+                if refuses or (world.owner is Owner.REJECTING and draw.random() < 0.6):
                     icmp = (IcmpError(3, 3, job.target.address, request, at_ns + _RTT_NS),)
             elif world.rate_limit and draw.random() < world.rate_limit:
                 if draw.random() < 0.5:

@@ -50,6 +50,7 @@ class World:
         late: chance that an answer comes after the timeout.
         duplicates: chance that an answer comes twice.
         rate_limit: chance that the server drops, or kisses off, an exchange, whoever asks.
+        rejects_after: share of everything that the server, or something before it, rejects by ICMP from "ready" on.
         outages: chance that the server is down for a while during the measurement.
         dead_probes: chance that a probe is not connected when it is needed.
         failing_control: chance that a probe's control servers do not answer.
@@ -71,6 +72,7 @@ class World:
     late: float = 0.0
     duplicates: float = 0.0
     rate_limit: float = 0.0
+    rejects_after: float = 0.0
     outages: float = 0.0
     dead_probes: float = 0.0
     failing_control: float = 0.0
@@ -148,6 +150,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(World("absent, loss rises to 70 %", Owner.ABSENT, loss=0.05, loss_after=0.7), weight=2),
     Scenario(_messy("absent, messy network", Owner.ABSENT), weight=2),
     Scenario(World("absent, rate-limits everyone", Owner.ABSENT, loss=0.02, rate_limit=0.6), weight=2),
+    Scenario(World("absent, rejects at random", Owner.ABSENT, loss=0.02, rejects_after=0.45), weight=2),
     Scenario(World("absent, flaky server", Owner.ABSENT, loss=0.10, outages=0.8), weight=2),
     Scenario(World("absent, dark paths", Owner.ABSENT, loss=0.10, dark=0.03), weight=2),
     Scenario(World("absent, dead probes", Owner.ABSENT, loss=0.10, dead_probes=0.5, lost_reports=0.1), weight=2),
