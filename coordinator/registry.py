@@ -82,7 +82,12 @@ class Ended:
     retry_after_ns: int = 0
 
 
-Message = Lease | Acknowledged | Echo | Leaving | Ended
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Nothing to be said: the session has ended elsewhere, and its writer should look."""
+
+
+Message = Lease | Acknowledged | Echo | Leaving | Ended | Woken
 
 
 @dataclass(slots=True, eq=False)

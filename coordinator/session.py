@@ -8,6 +8,7 @@ the agent connects anew and sends the report again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import grpc
 from coordinator.conductor import Conductor
 from coordinator.ports import Clock
 from coordinator.problems import CoordinatorError, UnknownVerificationError
-from coordinator.registry import Acknowledged, Agent, Echo, Ended, EndReason, Lease, Leaving, Message, Registry
+from coordinator.registry import Acknowledged, Agent, Echo, Ended, EndReason, Lease, Leaving, Message, Registry, Woken
 from coordinator.settings import CoordinatorSettings
 from coordinator.store.errors import InvalidRequestError, StoreError
 from coordinator.tracing_port import Telemetry
@@ -271,24 +272,28 @@ def _spans(delivery: pb.ReportDelivery) -> tuple[Span, ...]:
 
 
 async def _served(queue: asyncio.Queue[Message], over: asyncio.Future[_Over]) -> AsyncIterator[pb.SessionResponse]:
-    """What waits in the queue, until the session is over. Acknowledgements that wait together go out as one."""
-    while True:
-        waiting = asyncio.create_task(queue.get())
-        either: set[asyncio.Future[Message] | asyncio.Future[_Over]] = {waiting, over}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not waiting.done():
-                waiting.cancel()
-        if not waiting.done():
-            return
-        batch = [waiting.result()]
-        while len(batch) < _MERGED and not queue.empty():
-            batch.append(queue.get_nowait())
-        for message in _merged(batch):
-            yield message
-        if any(isinstance(message, Ended) for message in batch):
-            return
+    """What waits in the queue, until the session is over. Acknowledgements that wait together go out as one.
+
+    The end of the session is a message like any other, so that each wait is for one thing and needs no task of its own.
+    """
+
+    def wake(_: asyncio.Future[_Over]) -> None:
+        # A full queue wakes the reader by itself.
+        with contextlib.suppress(asyncio.QueueFull):
+            queue.put_nowait(Woken())
+
+    over.add_done_callback(wake)
+    try:
+        while not (over.done() and queue.empty()):
+            batch = [await queue.get()]
+            while len(batch) < _MERGED and not queue.empty():
+                batch.append(queue.get_nowait())
+            for message in _merged(batch):
+                yield message
+            if any(isinstance(message, Ended) for message in batch):
+                return
+    finally:
+        over.remove_done_callback(wake)
 
 
 def _merged(batch: Iterable[Message]) -> Iterator[pb.SessionResponse]:
@@ -296,7 +301,7 @@ def _merged(batch: Iterable[Message]) -> Iterator[pb.SessionResponse]:
     for message in batch:
         if isinstance(message, Acknowledged):
             acknowledged.append(message)
-        else:
+        elif not isinstance(message, Woken):
             yield _message(message)
     if acknowledged:
         yield pb.SessionResponse(
