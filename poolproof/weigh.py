@@ -62,7 +62,11 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
     total = unforged = _worth(matrix, counted, blocked, refusing, policy)
     if any(matrix.layout.forgeable[row.row] for row in blocked):
         # A refusal that quotes our packet cannot be forged, whoever was asked; silence there can.
-        surely = [row._replace(silent=[]) if matrix.layout.forgeable[row.row] else row for row in blocked]
+        surely = [
+            row._replace(silent=[]) if matrix.layout.forgeable[row.row] else row
+            for row in blocked
+            if row.refused or not matrix.layout.forgeable[row.row]
+        ]
         unforged = _worth(matrix, counted, surely, refusing, policy)
     return Weight(
         total=total,
