@@ -6,14 +6,11 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-POOLPROOF = [sys.executable, "-m", "coordinator.cli"]
 
 
 class StageError(RuntimeError):
