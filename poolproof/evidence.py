@@ -15,8 +15,8 @@ reaching that evidence when nobody did anything (Ville's inequality; Wasserman, 
 inference", PNAS 2020), whenever one stops looking.
 
 A refusal that quotes our packet is no loss: path by path it takes something that refuses, so one refusing domain is
-worth ln(1/p_r), and its silences nothing more, because kernels limit the ICMP that they send. All at once it is one more
-exchange that was not answered: something before the target may reject a random share of everything.
+worth ln(1/p_r), and its silences nothing more, because kernels limit the ICMP that they send. All at once it is one
+more exchange that was not answered: something before the target may reject a random share of everything.
 """
 
 from __future__ import annotations
