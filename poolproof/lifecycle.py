@@ -231,13 +231,14 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    seen = observations(report, row, number)
+    seen = observations(report, row, number, attempt.challenge.rows[row].path)
     if expected is Expectation.ANSWER:
-        # An expected answer needs no packet: the raw report is kept, and this record must stay small.
-        seen = tuple(replace(observation, packet=b"") for observation in seen)
+        # An expected answer needs no packet: the raw report is kept, and this record must stay small. Nor is it a flood
+        # in a monitor's name that could make it look blocked.
+        seen = tuple(replace(each, packet=b"", unasked=(), unasked_total=0) for each in seen)
     attempt = replace(attempt, observations=attempt.observations + seen)
     verification = _update(verification, attempt)
-    refutes = expected is Expectation.SILENCE and any(observation.outcome.is_answer for observation in seen)
+    refutes = expected is Expectation.SILENCE and any(each.outcome.is_answer or each.unasked for each in seen)
     if not refutes and not _accounted(attempt) and now_ns < round_ends_ns(attempt.rounds[-1].start_at_ns, policy):
         return Step(verification)
     return _advance(verification, now_ns, policy)
@@ -306,7 +307,12 @@ def _advance(verification: Verification, now_ns: int, policy: Policy) -> Step:
 def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Verification:
     by_id = {candidate.vantage.id: candidate for candidate in attempt.candidates}
     known = [(by_id[entry.vantage], entry.path) for entry in attempt.paths if entry.path is not None]
-    usable = [(candidate, seen) for candidate, seen in known if seen.answered >= policy.baseline_min_answers]
+    # Who was sent packets that nobody asked for is being flooded in its name already: nothing can be learned from it.
+    usable = [
+        (candidate, seen)
+        for candidate, seen in known
+        if seen.answered >= policy.baseline_min_answers and not seen.unasked
+    ]
     # In a canonical order: the order in which reports came must not reach a decision.
     usable.sort(key=lambda pair: pair[0].vantage.id)
     challenge = draw(usable, verification.target, verification.variant, attempt.number, attempt.seed, policy)
@@ -315,6 +321,8 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
         asked = [seen for _, seen in known if seen.asked >= policy.baseline_min_answers]
         few_answered = asked and len(usable) <= len(asked) // 2
         reason = Reason.BASELINE_UNANSWERED if few_answered else Reason.TOO_FEW_VANTAGES
+        if any(seen.unasked for _, seen in known):
+            reason = Reason.BACKSCATTER
         return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
     challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
     return _update(replace(verification, state=State.CHALLENGED), challenged)

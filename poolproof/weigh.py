@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from poolproof.evidence import domain_evidence, loss_bound, round_evidence
 from poolproof.matrix import Matrix, RoundState
 from poolproof.outcome import Outcome
-from poolproof.policy import Policy
+from poolproof.policy import Assurance, Policy
 
 _SILENT, _REFUSED = Outcome.SILENT, Outcome.REFUSED
 
@@ -22,71 +23,125 @@ class Weight:
     """What the counted rounds are worth.
 
     Attributes:
-        total: nats against H0, "nobody enacted the challenge".
-        unforgeable: nats from refusals, witnesses and random addresses alone.
-        unforgeable_limit: the most that more rounds can make of `unforgeable`.
+        worth: by assurance, nats against H0, "nobody enacted the challenge", from what an attacker leaves standing
+            at that assurance: everything for weak, what cannot be forged for strong.
+        limit: by assurance, the most that more rounds can make of it.
         silent: indices of rows whose silence or refusals counted.
         refusing: whether any failure domain refused.
     """
 
-    total: float
-    unforgeable: float
-    unforgeable_limit: float
+    worth: Mapping[Assurance, float]
+    limit: Mapping[Assurance, float]
     silent: tuple[int, ...]
     refusing: bool
 
+    @property
+    def total(self) -> float:
+        """Nats from everything."""
+        return self.worth[Assurance.WEAK]
 
-def weigh(matrix: Matrix, policy: Policy) -> Weight:
-    """Weigh the rounds that count."""
+    @property
+    def unforgeable(self) -> float:
+        """Nats from what no off-path attacker can bring about."""
+        return self.worth[Assurance.STRONG]
+
+
+def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
+    """Weigh the rounds that count.
+
+    Args:
+        matrix: what was seen.
+        policy: the numbers.
+        watched: as if every probe had a tripwire; to tell what its lack costs.
+    """
     counted = [state for state in matrix.states if state.reason is None]
     numbers: dict[int, list[int]] = {}
     for state in counted:
         numbers.setdefault(state.window, []).append(state.number)
+    unwatched = frozenset[int]() if watched else matrix.unwatched
     refusing: set[_Domain] = set()
-    unforgeable: dict[_Domain, bool] = {}
+    domains: dict[_Domain, tuple[Assurance, Assurance]] = {}
     blocked: list[_Blocked] = []
     for i in matrix.layout.must_be_silent:
-        line, forgeable = matrix.cells[i], matrix.layout.forgeable[i]
+        line = matrix.cells[i]
+        standing = _standing(matrix.layout.forgeable[i], matrix.refuses_unasked, i in unwatched)
         for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
             domain = (matrix.rows[i].perspective.asn, window)
-            unforgeable[domain] = unforgeable.get(domain, False) or not forgeable
+            held = domains.get(domain)
+            domains[domain] = standing if held is None else (max(held[0], standing[0]), max(held[1], standing[1]))
             mine = numbers.get(window, ())
             silent = [number for number in mine if line[number] is _SILENT]
             refused = [number for number in mine if line[number] is _REFUSED] if len(silent) < len(mine) else []
             if refused:
                 refusing.add(domain)
             if silent or refused:
-                blocked.append(_Blocked(i, domain, silent, refused))
-    total = unforged = _worth(matrix, counted, blocked, refusing, policy)
-    if any(matrix.layout.forgeable[row.row] for row in blocked):
-        # A refusal that quotes our packet cannot be forged, whoever was asked; silence there can.
-        surely = [
-            row._replace(silent=[]) if matrix.layout.forgeable[row.row] else row
-            for row in blocked
-            if row.refused or not matrix.layout.forgeable[row.row]
-        ]
-        unforged = _worth(matrix, counted, surely, refusing, policy)
+                blocked.append(_Blocked(i, domain, silent, refused, *standing))
     return Weight(
-        total=total,
-        unforgeable=unforged,
-        # Where one domain refuses, the others may yet.
-        unforgeable_limit=len(unforgeable) * policy.most_per_refusing_domain
-        if refusing
-        else sum(unforgeable.values()) * policy.most_per_domain,
+        worth=_by_assurance(matrix, counted, blocked, refusing, policy),
+        limit={level: _limit(domains.values(), level, bool(refusing), policy) for level in Assurance},
         silent=tuple(dict.fromkeys(row.row for row in blocked)),
         refusing=bool(refusing),
     )
 
 
+def _standing(forgeable: bool, refuses_unasked: bool, unwatched: bool) -> tuple[Assurance, Assurance]:
+    """Up to which assurance a row's silence and its refusals stand against an attacker.
+
+    Silence at an address that was told can be forged (design 2a). A refusal that quotes our packet cannot, whoever was
+    asked, unless something before the target refuses by itself. Where no tripwire looked for a flood's backscatter,
+    all is worth one less.
+    """
+    silence = Assurance.MEDIUM if forgeable else Assurance.STRONG
+    refusal = Assurance.MEDIUM if refuses_unasked else Assurance.STRONG
+    return _LESS[silence] if unwatched else silence, _LESS[refusal] if unwatched else refusal
+
+
+_LESS = {Assurance.STRONG: Assurance.MEDIUM, Assurance.MEDIUM: Assurance.WEAK}
+
+
 class _Blocked(NamedTuple):
-    """One row's counted exchanges in one window that were not answered, by number of the round."""
+    """One row's counted exchanges in one window that were not answered, by number of the round, and what they stand."""
 
     row: int
     domain: _Domain
     silent: list[int]
     refused: list[int]
+    silence: Assurance
+    refusal: Assurance
+
+
+def _by_assurance(
+    matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], refusing: set[_Domain], policy: Policy
+) -> dict[Assurance, float]:
+    worth: dict[Assurance, float] = {}
+    last: list[_Blocked] | None = None
+    nats = 0.0
+    for level in Assurance:
+        standing = [
+            row._replace(
+                silent=row.silent if row.silence >= level else [], refused=row.refused if row.refusal >= level else []
+            )
+            for row in blocked
+            if row.silence >= level or (row.refused and row.refusal >= level)
+        ]
+        if standing != last:
+            nats = _worth(matrix, counted, standing, refusing, policy)
+            last = standing
+        worth[level] = nats
+    return worth
+
+
+def _limit(domains: Iterable[tuple[Assurance, Assurance]], level: Assurance, refusing: bool, policy: Policy) -> float:
+    """Where one domain refuses, the others may yet."""
+    nats = 0.0
+    for silence, refusal in domains:
+        if refusing and refusal >= level:
+            nats += policy.most_per_refusing_domain
+        elif silence >= level:
+            nats += policy.most_per_domain
+    return nats
 
 
 def _worth(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from poolproof.capture import Capture
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.fleet import Perspective, Role
 from poolproof.ids import VantageId
@@ -47,7 +48,9 @@ class Network:
         healthy = not self._world.failing_control or self._entropy.random() >= self._world.failing_control
         control = self._control if healthy else self._silent_control()
         exchanges = tuple(self._exchange(job, job.start_at_ns + step.offset_ns) for step in job.steps)
-        return Report(job.id, job.vantage, exchanges, (control,), (control,), _CLOCK)
+        # Nobody floods in these worlds: the tripwire is armed and silent.
+        capture = Capture(SECOND_NS, job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns)
+        return Report(job.id, job.vantage, exchanges, (control,), (control,), _CLOCK, capture)
 
     def missed(self, job: Job) -> Report:
         """What a probe reports that got its lease too late."""
