@@ -174,6 +174,7 @@ class Runner:
             control_before=before.result(),
             control_after=after.result(),
             clock=clock,
+            ticket=job.ticket,
         )
 
     async def _step(self, job: Job, step: Step, source: str) -> Exchange:

@@ -234,6 +234,9 @@ class Session:
                 session_nonce=self._nonce,
                 capabilities=capabilities(settings),
                 held_jobs=tuple(held)[:MAX_HELD_JOBS],
+                ipv4=settings.ipv4,
+                ipv6=settings.ipv6,
+                ipv6_prefix=None if settings.ipv6_prefix is None else str(settings.ipv6_prefix),
             )
         )
 
