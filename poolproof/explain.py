@@ -5,6 +5,7 @@ The applicant must not learn who the witnesses are: their perspectives are only 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -14,6 +15,7 @@ from poolproof.fleet import Perspective, Role
 from poolproof.matrix import RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
+from poolproof.target import Family, Target
 from poolproof.utc import utc
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally
@@ -110,7 +112,19 @@ def _proven(verification: Verification, attempt: Attempt, verdict: ControlProven
         f"{tally.rirs} registries; the chance that this is luck is under {tally.bound:.1g}. "
         f"Assurance {assurance_note(verdict)}"
     )
-    return headline, "Remove the configuration again: `poolproof instructions` shows how to undo it."
+    advice = "Remove the configuration again: `poolproof instructions` shows how to undo it."
+    if verdict.ceiling is Ceiling.FORGEABLE_SILENCE and attempt.challenge is not None:
+        line = _rejecting(verification.target, [view.source for view in attempt.challenge.verifiers])
+        advice += f" One line more would have made it strong: `{line}`; the next request's instructions show its own."
+    return headline, advice
+
+
+def _rejecting(target: Target, sources: Sequence[str]) -> str:
+    """The one line that refuses instead of being silent, whatever else blocks."""
+    tables, kind = (
+        ("iptables", "icmp-admin-prohibited") if target.family is Family.IPV4 else ("ip6tables", "icmp6-adm-prohibited")
+    )
+    return f"{tables} -I INPUT -p udp --dport {target.port} -s {','.join(sources)} -j REJECT --reject-with {kind}"
 
 
 def _without_challenge(verification: Verification) -> tuple[str, str]:

@@ -21,9 +21,9 @@ TICKETS = Tickets(DRAW_KEY, GRACE_NS)
 
 
 def job(name: str = "w1/1/0/v01", vantage: str = "v01", target: str = "198.51.100.7", port: int = 123) -> Job:
-    step = Step(ExchangeKind.CLIENT_V4, 0)
+    steps, where = (Step(ExchangeKind.CLIENT_V4, 0),), Target(target, port)
     bare = Job(
-        JobId(name), VerificationId("w1"), VantageId(vantage), Target(target, port), "192.0.2.1", START_NS, (step,), 1, 2
+        JobId(name), VerificationId("w1"), VantageId(vantage), where, "192.0.2.1", START_NS, steps, 1, 2
     )  # fmt: skip
     return replace(bare, ticket=TICKETS.issue(bare))
 
