@@ -203,7 +203,7 @@ attempts = st.builds(
     seed=st.binary(min_size=1, max_size=64),
     traceparent=traceparents,
     started_at_ns=times,
-    candidates=st.lists(st.builds(Candidate, vantages, addresses | prefixes, st.booleans()), max_size=2).map(tuple),
+    candidates=st.lists(st.builds(Candidate, vantages, addresses | prefixes), max_size=2).map(tuple),
     baseline_start_at_ns=times,
     paths=st.lists(st.builds(BaselinePath, ids.map(VantageId), st.none() | paths), max_size=2).map(tuple),
     challenge=st.none() | challenges,
