@@ -154,12 +154,6 @@ def test_refusals_in_the_baseline_are_remembered() -> None:
     path = paths[VantageId(first)]
     assert path is not None
     assert (path.asked, path.answered, path.refused) == (8, 7, 1)
-    challenge = attempt_of(done).challenge
-    assert challenge is not None
-    assert challenge.refuses
-    untouched = attempt_of(challenged()).challenge
-    assert untouched is not None
-    assert not untouched.refuses
 
 
 def test_silence_at_a_prefix_is_watched_as_a_whole() -> None:

@@ -160,7 +160,6 @@ challenges = st.builds(
     st.sampled_from(Variant),
     st.integers(1, 3).flatmap(_rows),
     st.sampled_from(Assurance),
-    st.booleans(),
 )
 rounds = st.builds(Round, counts, counts, times, st.lists(st.integers(0, 4095), max_size=3).map(tuple))
 observations = st.builds(
