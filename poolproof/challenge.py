@@ -14,6 +14,7 @@ from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
+from poolproof.refusal import RefusalKind
 from poolproof.variant import Variant
 
 
@@ -48,7 +49,6 @@ class Path:
         answered: how many of them were answered in time.
         prefix_limited: a burst from one address of the prefix silenced another, so that the target limits by prefix,
             or it could not be tried whether it does.
-        refused: how many were refused: then something refuses by itself, without any owner's doing.
         answered_until_ns: when the last answer came; 0 if there was none.
         watched: the probe's tripwire has watched without a gap since before that answer.
         unasked: packets of the target that nobody there had asked for.
@@ -57,7 +57,6 @@ class Path:
     asked: int
     answered: int
     prefix_limited: bool = False
-    refused: int = 0
     answered_until_ns: int = 0
     watched: bool = False
     unasked: int = 0
@@ -72,12 +71,14 @@ class Row:
         kind: what it asks.
         expected: one expectation for each window.
         path: what its baseline was.
+        refusal: in which way it shall be refused, if it is refused and not left unanswered; None: in any.
     """
 
     perspective: Perspective
     kind: ExchangeKind
     expected: tuple[Expectation, ...]
     path: Path
+    refusal: RefusalKind | None = None
 
     @property
     def forgeable(self) -> bool:
@@ -215,6 +216,7 @@ class Observation:
         unasked: packets of the target that came since the baseline's last answer and that nobody had asked for; the
             first ones, at most `MAX_SIGHTED`.
         unasked_total: how many there were.
+        refusal: in which way the request was refused, if it was.
     """
 
     row: int
@@ -227,6 +229,7 @@ class Observation:
     watched: bool = False
     unasked: tuple[UnaskedPacket, ...] = ()
     unasked_total: int = 0
+    refusal: RefusalKind | None = None
 
 
 def expectation(variant: Variant, role: Role) -> Expectation:

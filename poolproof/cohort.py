@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolproof.challenge import Challenge, Expectation, Method, Path, Row, expectation, within_reach
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.policy import Policy
+from poolproof.refusal import ASKED_FOR
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
 
@@ -131,7 +132,7 @@ def draw(
             break
     if best is None:
         return None
-    rows = best[1]
+    rows = _with_refusals(best[1], seed)
     aim = within_reach(policy, rows, attempt)
     return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
 
@@ -170,6 +171,18 @@ def _rows(
         perspective = Perspective(vantage.id, role, source or "", vantage.asn, vantage.rir)
         rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expected,), paths[vantage.id][1]))
     return tuple(rows)
+
+
+def _with_refusals(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Each verifier asks to be refused in one of two ways, drawn in turn; see `poolproof.refusal`."""
+    verifiers = [row.perspective.vantage for row in rows if row.perspective.role is Role.MUST_BE_BLOCKED]
+    order = {vantage: place for place, vantage in enumerate(_shuffled(verifiers, seed, "refusals"))}
+    return tuple(
+        replace(row, refusal=ASKED_FOR[order[row.perspective.vantage] % len(ASKED_FOR)])
+        if row.perspective.role is Role.MUST_BE_BLOCKED
+        else row
+        for row in rows
+    )
 
 
 def _score(rows: Sequence[Row], policy: Policy) -> tuple[int, ...]:

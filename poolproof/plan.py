@@ -17,7 +17,8 @@ from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import Job, Report, Step
 from poolproof.outcome import Outcome
 from poolproof.policy import SECOND_NS, Policy
-from poolproof.target import Target
+from poolproof.refusal import RefusalKind, kind_of
+from poolproof.target import Target, family_of
 
 _WATCH_MORE_NS = 60 * SECOND_NS
 """A tripwire watches for this much longer than the next job can take to come."""
@@ -105,7 +106,7 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
 
     For a prefix the burst is left out of the loss, and the series after it, each from a fresh address, tells whether
     the target limits by prefix: half of it or less is answered. A burst of which nothing was answered has tried
-    nothing, and what is not tried is not relied on. Refusals count wherever they came.
+    nothing, and what is not tried is not relied on.
     """
     outcomes = classify_report(report)
     bursting = policy.prefix_burst if "/" in candidate.source else 0
@@ -120,7 +121,6 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
         len(counted),
         answered,
         prefix_limited=limited,
-        refused=outcomes.count(Outcome.REFUSED),
         answered_until_ns=until_ns,
         watched=_watched(report, until_ns),
         unasked=report.capture.unasked_total if report.capture is not None else 0,
@@ -180,12 +180,17 @@ def observations(report: Report, row: int, number: int, path: Path) -> tuple[Obs
 
 
 def _observe(exchange: Exchange, outcome: Outcome, row: int, number: int) -> Observation:
-    reply = answering_reply(exchange)
+    reply, error = answering_reply(exchange), refusing_error(exchange)
     if reply is not None:
         received_at_ns, packet = reply.received_at_ns, reply.payload
-    elif (error := refusing_error(exchange)) is not None:
+    elif error is not None:
         # What is quoted beyond our own packet says nothing, and the record must stay small.
         received_at_ns, packet = error.received_at_ns, error.quoted[: len(exchange.request)]
     else:
         received_at_ns, packet = 0, b""
-    return Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
+    seen = Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
+    if outcome is not Outcome.REFUSED:
+        return seen
+    if reply is not None or error is None:
+        return replace(seen, refusal=RefusalKind.KISS)
+    return replace(seen, refusal=kind_of(error, family_of(exchange.destination)))

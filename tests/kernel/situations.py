@@ -12,6 +12,7 @@ from poolproof.fleet import Perspective, Rir, Role
 from poolproof.ids import VantageId
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
+from poolproof.refusal import ASKED_FOR
 from poolproof.variant import Variant
 
 CLEAN = Path(8, 8, watched=True)
@@ -37,7 +38,8 @@ def challenge(
         asn = asns[i - monitors] if asns is not None and monitors <= i < monitors + silent else 64500 + i
         source = f"2001:db8:{i}::/64" if prefix and role is Role.MUST_BE_BLOCKED else f"192.0.2.{i + 1}"
         view = Perspective(VantageId(f"v{i:02}"), role, source, asn, RIRS[i % 5])
-        rows.append(Row(view, ExchangeKind.CLIENT_V4, (expectation(variant, role),), path))
+        way = ASKED_FOR[i % 2] if role is Role.MUST_BE_BLOCKED else None
+        rows.append(Row(view, ExchangeKind.CLIENT_V4, (expectation(variant, role),), path, way))
     return Challenge(Method.DIFFERENTIAL, variant, tuple(rows), aim)
 
 
@@ -51,7 +53,12 @@ def enacted(asked: Challenge, count: int, silence: Outcome = Outcome.SILENT) -> 
 
 
 def observed(asked: Challenge, count: int, see: Callable[[Row, int], Outcome]) -> tuple[Observation, ...]:
-    return tuple(Observation(i, n, see(row, n), watched=True) for n in range(count) for i, row in enumerate(asked.rows))
+    return tuple(
+        Observation(i, n, outcome, watched=True, refusal=row.refusal if outcome is Outcome.REFUSED else None)
+        for n in range(count)
+        for i, row in enumerate(asked.rows)
+        for outcome in (see(row, n),)
+    )
 
 
 outcomes = st.sampled_from(Outcome)

@@ -9,7 +9,6 @@ import pytest
 
 from poolproof.capture import Capture, UnaskedKind, UnaskedPacket
 from poolproof.fleet import Role
-from poolproof.ids import VantageId
 from poolproof.job import Job, Report
 from poolproof.lifecycle import handle
 from poolproof.plan import baseline_ends_ns, round_ends_ns
@@ -139,21 +138,6 @@ def test_a_path_that_was_not_watched_in_the_baseline_is_never_watched() -> None:
     bare = reported(step, lambda _, job: report(job, tripwire=False)).verification
     verdict = proven(bare, lambda verification, job: report(job, obeyed(verification, job)))
     assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.UNWATCHED)
-
-
-def test_refusals_in_the_baseline_are_remembered() -> None:
-    """A limiter that rejects: one exchange of eight of one candidate was refused."""
-
-    def see(_: Verification, job: Job) -> Report:
-        limited = job.vantage == first
-        return report(job, lambda i: not (limited and i == 7), refused=limited)
-
-    first = attempt_of(challenged()).candidates[0].vantage.id
-    done = reported(handle(requested(), begin(), START_NS, POLICY), see).verification
-    paths = {entry.vantage: entry.path for entry in attempt_of(done).paths}
-    path = paths[VantageId(first)]
-    assert path is not None
-    assert (path.asked, path.answered, path.refused) == (8, 7, 1)
 
 
 def test_silence_at_a_prefix_is_watched_as_a_whole() -> None:
