@@ -72,6 +72,8 @@ class Row:
         expected: one expectation for each window.
         path: what its baseline was.
         refusal: in which way it shall be refused, if it is refused and not left unanswered; None: in any.
+        neighbour: of a prefix that the owner was told, its other half, which they were not told and which must be
+            answered in the same round. A limit by prefix silences both halves, an owner's rule the one. Else empty.
     """
 
     perspective: Perspective
@@ -79,17 +81,19 @@ class Row:
     expected: tuple[Expectation, ...]
     path: Path
     refusal: RefusalKind | None = None
+    neighbour: str = ""
 
     @property
     def forgeable(self) -> bool:
         """Whether an off-path attacker who knows what the owner was told can bring about this row's silence.
 
         By packets that bear the perspective's address, if the owner was told a single one, or if the target limits
-        by prefix. A witness's address is told to nobody; an address drawn anew from a prefix is not known beforehand.
+        by prefix, which the baseline and the prefix's other half show. A witness's address is told to nobody; an
+        address drawn anew from a prefix is not known beforehand.
         """
         if self.perspective.role is Role.WITNESS:
             return False
-        return not self.perspective.is_prefix or self.path.prefix_limited
+        return not self.neighbour or self.path.prefix_limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,7 @@ class Observation:
             first ones, at most `MAX_SIGHTED`.
         unasked_total: how many there were.
         refusal: in which way the request was refused, if it was.
+        neighbour_answered: the other half of the prefix was answered in the same round.
     """
 
     row: int
@@ -230,6 +235,7 @@ class Observation:
     unasked: tuple[UnaskedPacket, ...] = ()
     unasked_total: int = 0
     refusal: RefusalKind | None = None
+    neighbour_answered: bool = False
 
 
 def expectation(variant: Variant, role: Role) -> Expectation:

@@ -17,7 +17,7 @@ from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.policy import Policy
 from poolproof.refusal import ASKED_FOR
-from poolproof.target import Family, Target
+from poolproof.target import Family, Target, halves
 from poolproof.variant import Variant
 
 _DRAWS = 64
@@ -132,7 +132,7 @@ def draw(
             break
     if best is None:
         return None
-    rows = _with_refusals(best[1], seed)
+    rows = _with_halves(_with_refusals(best[1], seed), seed)
     aim = within_reach(policy, rows, attempt)
     return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
 
@@ -183,6 +183,20 @@ def _with_refusals(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
         else row
         for row in rows
     )
+
+
+def _with_halves(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Of each verifier's prefix the owner is told one half, drawn by the seed; the other must go on being answered."""
+    halved: list[Row] = []
+    for row in rows:
+        view = row.perspective
+        parts = halves(view.source) if view.role is Role.MUST_BE_BLOCKED and view.is_prefix else None
+        if parts is None:
+            halved.append(row)
+            continue
+        upper = hmac.digest(seed, f"half/{view.vantage}".encode(), "sha256")[0] & 1
+        halved.append(replace(row, perspective=replace(view, source=parts[upper]), neighbour=parts[1 - upper]))
+    return tuple(halved)
 
 
 def _score(rows: Sequence[Row], policy: Policy) -> tuple[int, ...]:

@@ -76,6 +76,7 @@ class Matrix:
         backscatter: the first packet at a must-be-silent perspective that nobody there had asked for, or None.
         unwatched: indices of must-be-silent rows of which some exchange without an answer was not watched throughout.
         refusals: whether what was refused was refused in the ways that were asked for.
+        alone: (row, round) where a prefix's other half was not answered: a limit by prefix explains its silence.
         kissed: indices of rows that the daemon itself refused, and nobody else.
         missing: perspectives that have not accounted for a leased exchange.
     """
@@ -88,6 +89,7 @@ class Matrix:
     backscatter: Observation | None
     unwatched: frozenset[int]
     refusals: Refusals
+    alone: frozenset[tuple[int, int]]
     kissed: frozenset[int]
     missing: tuple[Perspective, ...]
 
@@ -106,12 +108,15 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
     unwatched: set[int] = set()
     flooded: list[Observation] = []
     refused = False
+    alone: set[tuple[int, int]] = set()
     for seen in seen_in_any_order:
         line, number = cells[seen.row], seen.round
         if not seen.watched and (seen.outcome is Outcome.SILENT or seen.outcome is Outcome.REFUSED):
             unwatched.add(seen.row)
         if seen.outcome is Outcome.REFUSED:
             refused = True
+        if rows[seen.row].neighbour and not seen.neighbour_answered:
+            alone.add((seen.row, seen.round))
         if seen.unasked and wants_silence[seen.row][rounds[number].window]:
             flooded.append(seen)
         held = line[number]
@@ -140,6 +145,7 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
         _first_unasked(flooded),
         unwatched=frozenset(unwatched).intersection(challenge.layout.must_be_silent),
         refusals=_refusals(challenge, seen_in_any_order) if refused else Refusals.NONE_OTHERWISE,
+        alone=frozenset(alone),
         kissed=_kissed(seen_in_any_order) if refused else frozenset(),
         missing=tuple(rows[i].perspective for i in missing),
     )

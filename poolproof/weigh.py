@@ -64,7 +64,9 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
     blocked: list[_Blocked] = []
     for i in matrix.layout.must_be_silent:
         line = matrix.cells[i]
-        standing = _standing(matrix, i, watched=i not in unwatched)
+        looked = i not in unwatched
+        standing = _standing(matrix, i, forgeable=matrix.layout.forgeable[i], watched=looked)
+        alone = [number for row, number in matrix.alone if row == i] if matrix.rows[i].neighbour else []
         for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
@@ -76,6 +78,15 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
             refused = [number for number in mine if line[number] is _REFUSED] if len(silent) < len(mine) else []
             if refused:
                 refusing.add(domain)
+            if alone:
+                # Here a limit by prefix explains the silence, which a flood at one address of it can fill.
+                lesser = _standing(matrix, i, forgeable=True, watched=looked)
+                dim = [number for number in silent if number in alone]
+                dim_refused = [number for number in refused if number in alone]
+                if dim or dim_refused:
+                    blocked.append(_Blocked(i, domain, dim, dim_refused, lesser.silence, lesser.refusal))
+                silent = [number for number in silent if number not in alone]
+                refused = [number for number in refused if number not in alone]
             if silent or refused:
                 blocked.append(_Blocked(i, domain, silent, refused, standing.silence, standing.refusal))
     return Weight(
@@ -94,13 +105,13 @@ class _Standing(NamedTuple):
     refusal_at_best: Assurance
 
 
-def _standing(matrix: Matrix, row: int, *, watched: bool) -> _Standing:
+def _standing(matrix: Matrix, row: int, *, forgeable: bool, watched: bool) -> _Standing:
     """Silence at an address that was told can be forged (design 2a).
 
     A refusal that quotes our packet there stands only if the refusals are of the two ways that were asked for, which no
     rate limiter is, or the daemon's own. Where no tripwire looked for a flood's backscatter, all is worth one less.
     """
-    silence = Assurance.MEDIUM if matrix.layout.forgeable[row] else Assurance.STRONG
+    silence = Assurance.MEDIUM if forgeable else Assurance.STRONG
     own = matrix.refusals is Refusals.AS_ASKED or row in matrix.kissed
     refusal = Assurance.STRONG if own else silence
     at_best = silence if matrix.refusals is Refusals.OTHERWISE and not own else Assurance.STRONG

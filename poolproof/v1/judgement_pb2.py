@@ -25,35 +25,35 @@ _sym_db = _symbol_database.Default()
 from poolproof.v1 import evidence_pb2 as poolproof_dot_v1_dot_evidence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolproof/v1/judgement.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\"\xdb\x01\n\x07Vantage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04ipv4\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04ipv6\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bipv6_prefix\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x0b\n\x03\x61sn\x18\x05 \x01(\r\x12\x1e\n\x03rir\x18\x06 \x01(\x0e\x32\x11.poolproof.v1.Rir\x12\x10\n\x08latitude\x18\x07 \x01(\x01\x12\x11\n\tlongitude\x18\x08 \x01(\x01\x12\x10\n\x08operator\x18\t \x01(\tB\x07\n\x05_ipv4B\x07\n\x05_ipv6B\x0e\n\x0c_ipv6_prefix\"\x80\x01\n\x0bPerspective\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.poolproof.v1.Role\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0b\n\x03\x61sn\x18\x04 \x01(\r\x12\x1e\n\x03rir\x18\x05 \x01(\x0e\x32\x11.poolproof.v1.Rir\"|\n\x04Path\x12\r\n\x05\x61sked\x18\x01 \x01(\r\x12\x10\n\x08\x61nswered\x18\x02 \x01(\r\x12\x16\n\x0eprefix_limited\x18\x03 \x01(\x08\x12\x19\n\x11\x61nswered_until_ns\x18\x04 \x01(\x06\x12\x0f\n\x07watched\x18\x05 \x01(\x08\x12\x0f\n\x07unasked\x18\x06 \x01(\x04\"\xeb\x01\n\x03Row\x12.\n\x0bperspective\x18\x01 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12+\n\x08\x65xpected\x18\x03 \x03(\x0e\x32\x19.poolproof.v1.Expectation\x12 \n\x04path\x18\x04 \x01(\x0b\x32\x12.poolproof.v1.Path\x12/\n\x07refusal\x18\x05 \x01(\x0e\x32\x19.poolproof.v1.RefusalKindH\x00\x88\x01\x01\x42\n\n\x08_refusal\"\xa0\x01\n\tChallenge\x12$\n\x06method\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x02 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x1f\n\x04rows\x18\x03 \x03(\x0b\x32\x11.poolproof.v1.Row\x12$\n\x03\x61im\x18\x04 \x01(\x0e\x32\x17.poolproof.v1.Assurance\"L\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06window\x18\x02 \x01(\r\x12\x13\n\x0bstart_at_ns\x18\x03 \x01(\x06\x12\x0e\n\x06leased\x18\x04 \x03(\r\"\xb0\x02\n\x0bObservation\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\r\x12&\n\x07outcome\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Outcome\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nsent_at_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_at_ns\x18\x06 \x01(\x06\x12\x0e\n\x06packet\x18\x07 \x01(\x0c\x12\x0f\n\x07watched\x18\x08 \x01(\x08\x12,\n\x07unasked\x18\t \x03(\x0b\x32\x1b.poolproof.v1.UnaskedPacket\x12\x15\n\runasked_total\x18\n \x01(\x04\x12/\n\x07refusal\x18\x0b \x01(\x0e\x32\x19.poolproof.v1.RefusalKindH\x00\x88\x01\x01\x42\n\n\x08_refusal\"\xd1\x01\n\x05Tally\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\r\x12\x19\n\x11monitors_answered\x18\x03 \x01(\r\x12\x10\n\x08monitors\x18\x04 \x01(\r\x12\x0e\n\x06silent\x18\x05 \x01(\r\x12\x16\n\x0emust_be_silent\x18\x06 \x01(\r\x12\x0c\n\x04rirs\x18\x07 \x01(\r\x12\x10\n\x08\x65vidence\x18\x08 \x01(\x01\x12\x13\n\x0bunforgeable\x18\t \x01(\x01\x12\x0e\n\x06needed\x18\n \x01(\x01\x12\r\n\x05\x62ound\x18\x0b \x01(\x01\"\xd1\x01\n\rControlProven\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12*\n\tassurance\x18\x02 \x01(\x0e\x32\x17.poolproof.v1.Assurance\x12&\n\x07\x63\x65iling\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Ceiling\x12\"\n\x05scope\x18\x04 \x01(\x0e\x32\x13.poolproof.v1.Scope\x12\"\n\x05tally\x18\x05 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\xb7\x01\n\x0e\x43ontrolRefuted\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12.\n\x0bperspective\x18\x02 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12+\n\x08sighting\x18\x03 \x01(\x0b\x32\x19.poolproof.v1.Observation\x12\"\n\x05tally\x18\x04 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\x89\x01\n\x0cInconclusive\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12/\n\x0cperspectives\x18\x02 \x03(\x0b\x32\x19.poolproof.v1.Perspective\x12\"\n\x05tally\x18\x03 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\xa8\x01\n\x07Verdict\x12-\n\x06proven\x18\x01 \x01(\x0b\x32\x1b.poolproof.v1.ControlProvenH\x00\x12/\n\x07refuted\x18\x02 \x01(\x0b\x32\x1c.poolproof.v1.ControlRefutedH\x00\x12\x32\n\x0cinconclusive\x18\x03 \x01(\x0b\x32\x1a.poolproof.v1.InconclusiveH\x00\x42\t\n\x07verdict*f\n\x03Rir\x12\x13\n\x0fRIR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRIR_AFRINIC\x10\x01\x12\r\n\tRIR_APNIC\x10\x02\x12\x0c\n\x08RIR_ARIN\x10\x03\x12\x0e\n\nRIR_LACNIC\x10\x04\x12\x0c\n\x08RIR_RIPE\x10\x05*b\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLE_ALLOWED_MONITOR\x10\x01\x12\x18\n\x14ROLE_MUST_BE_BLOCKED\x10\x02\x12\x10\n\x0cROLE_WITNESS\x10\x03*9\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13METHOD_DIFFERENTIAL\x10\x01*M\n\x07Variant\x12\x17\n\x13VARIANT_UNSPECIFIED\x10\x00\x12\x11\n\rVARIANT_BLOCK\x10\x01\x12\x16\n\x12VARIANT_ALLOW_ONLY\x10\x02*D\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x11\n\rSCOPE_SERVICE\x10\x01\x12\x11\n\rSCOPE_ADDRESS\x10\x02*f\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41SSURANCE_WEAK\x10\x01\x12\x14\n\x10\x41SSURANCE_MEDIUM\x10\x02\x12\x14\n\x10\x41SSURANCE_STRONG\x10\x03*[\n\x0b\x45xpectation\x12\x1b\n\x17\x45XPECTATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPECTATION_ANSWER\x10\x01\x12\x17\n\x13\x45XPECTATION_SILENCE\x10\x02*\xd9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_REPLIED\x10\x01\x12\x1a\n\x16OUTCOME_UNSYNCHRONISED\x10\x02\x12\x18\n\x14OUTCOME_RATE_LIMITED\x10\x03\x12\x10\n\x0cOUTCOME_LATE\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x12\x12\n\x0eOUTCOME_SILENT\x10\x06\x12\x15\n\x11OUTCOME_MALFORMED\x10\x07\x12\x18\n\x14OUTCOME_PROBE_FAILED\x10\x08*\xa0\x01\n\x0bRefusalKind\x12\x1c\n\x18REFUSAL_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dREFUSAL_KIND_ADMIN_PROHIBITED\x10\x01\x12!\n\x1dREFUSAL_KIND_PORT_UNREACHABLE\x10\x02\x12\x15\n\x11REFUSAL_KIND_KISS\x10\x03\x12\x16\n\x12REFUSAL_KIND_OTHER\x10\x04*\xda\x03\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_PATTERN_FOLLOWED\x10\x01\x12+\n\'REASON_ANSWERED_WHERE_SILENCE_WAS_ASKED\x10\x02\x12\x16\n\x12REASON_TARGET_DOWN\x10\x03\x12 \n\x1cREASON_MONITORS_BELOW_QUORUM\x10\x04\x12\x1f\n\x1bREASON_WITNESSES_NOT_SERVED\x10\x05\x12\x19\n\x15REASON_REPORT_MISSING\x10\x06\x12\x18\n\x14REASON_PROBES_FAILED\x10\x07\x12\x1d\n\x19REASON_MORE_ROUNDS_NEEDED\x10\x08\x12\x1e\n\x1aREASON_TOO_LITTLE_EVIDENCE\x10\t\x12\x1b\n\x17REASON_TOO_FEW_VANTAGES\x10\n\x12\x1e\n\x1aREASON_BASELINE_UNANSWERED\x10\x0b\x12\x16\n\x12REASON_NOT_STARTED\x10\x0c\x12\x1c\n\x18REASON_NOT_READY_IN_TIME\x10\r\x12\x14\n\x10REASON_WITHDRAWN\x10\x0e\x12\x16\n\x12REASON_BACKSCATTER\x10\x0f*\xdf\x01\n\x07\x43\x65iling\x12\x17\n\x13\x43\x45ILING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x45ILING_REFUSALS\x10\x01\x12\x15\n\x11\x43\x45ILING_WITNESSES\x10\x02\x12\x12\n\x0e\x43\x45ILING_PREFIX\x10\x03\x12\x11\n\rCEILING_MIXED\x10\x04\x12\x1d\n\x19\x43\x45ILING_FORGEABLE_SILENCE\x10\x05\x12\x12\n\x0e\x43\x45ILING_CHANCE\x10\x06\x12\x15\n\x11\x43\x45ILING_UNWATCHED\x10\x07\x12\x1d\n\x19\x43\x45ILING_DOUBTFUL_REFUSALS\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolproof/v1/judgement.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\"\xdb\x01\n\x07Vantage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04ipv4\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04ipv6\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bipv6_prefix\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x0b\n\x03\x61sn\x18\x05 \x01(\r\x12\x1e\n\x03rir\x18\x06 \x01(\x0e\x32\x11.poolproof.v1.Rir\x12\x10\n\x08latitude\x18\x07 \x01(\x01\x12\x11\n\tlongitude\x18\x08 \x01(\x01\x12\x10\n\x08operator\x18\t \x01(\tB\x07\n\x05_ipv4B\x07\n\x05_ipv6B\x0e\n\x0c_ipv6_prefix\"\x80\x01\n\x0bPerspective\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.poolproof.v1.Role\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0b\n\x03\x61sn\x18\x04 \x01(\r\x12\x1e\n\x03rir\x18\x05 \x01(\x0e\x32\x11.poolproof.v1.Rir\"|\n\x04Path\x12\r\n\x05\x61sked\x18\x01 \x01(\r\x12\x10\n\x08\x61nswered\x18\x02 \x01(\r\x12\x16\n\x0eprefix_limited\x18\x03 \x01(\x08\x12\x19\n\x11\x61nswered_until_ns\x18\x04 \x01(\x06\x12\x0f\n\x07watched\x18\x05 \x01(\x08\x12\x0f\n\x07unasked\x18\x06 \x01(\x04\"\xfe\x01\n\x03Row\x12.\n\x0bperspective\x18\x01 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12+\n\x08\x65xpected\x18\x03 \x03(\x0e\x32\x19.poolproof.v1.Expectation\x12 \n\x04path\x18\x04 \x01(\x0b\x32\x12.poolproof.v1.Path\x12/\n\x07refusal\x18\x05 \x01(\x0e\x32\x19.poolproof.v1.RefusalKindH\x00\x88\x01\x01\x12\x11\n\tneighbour\x18\x06 \x01(\tB\n\n\x08_refusal\"\xa0\x01\n\tChallenge\x12$\n\x06method\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x02 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x1f\n\x04rows\x18\x03 \x03(\x0b\x32\x11.poolproof.v1.Row\x12$\n\x03\x61im\x18\x04 \x01(\x0e\x32\x17.poolproof.v1.Assurance\"L\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06window\x18\x02 \x01(\r\x12\x13\n\x0bstart_at_ns\x18\x03 \x01(\x06\x12\x0e\n\x06leased\x18\x04 \x03(\r\"\xcc\x02\n\x0bObservation\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\r\x12&\n\x07outcome\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Outcome\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nsent_at_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_at_ns\x18\x06 \x01(\x06\x12\x0e\n\x06packet\x18\x07 \x01(\x0c\x12\x0f\n\x07watched\x18\x08 \x01(\x08\x12,\n\x07unasked\x18\t \x03(\x0b\x32\x1b.poolproof.v1.UnaskedPacket\x12\x15\n\runasked_total\x18\n \x01(\x04\x12/\n\x07refusal\x18\x0b \x01(\x0e\x32\x19.poolproof.v1.RefusalKindH\x00\x88\x01\x01\x12\x1a\n\x12neighbour_answered\x18\x0c \x01(\x08\x42\n\n\x08_refusal\"\xd1\x01\n\x05Tally\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\r\x12\x19\n\x11monitors_answered\x18\x03 \x01(\r\x12\x10\n\x08monitors\x18\x04 \x01(\r\x12\x0e\n\x06silent\x18\x05 \x01(\r\x12\x16\n\x0emust_be_silent\x18\x06 \x01(\r\x12\x0c\n\x04rirs\x18\x07 \x01(\r\x12\x10\n\x08\x65vidence\x18\x08 \x01(\x01\x12\x13\n\x0bunforgeable\x18\t \x01(\x01\x12\x0e\n\x06needed\x18\n \x01(\x01\x12\r\n\x05\x62ound\x18\x0b \x01(\x01\"\xd1\x01\n\rControlProven\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12*\n\tassurance\x18\x02 \x01(\x0e\x32\x17.poolproof.v1.Assurance\x12&\n\x07\x63\x65iling\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Ceiling\x12\"\n\x05scope\x18\x04 \x01(\x0e\x32\x13.poolproof.v1.Scope\x12\"\n\x05tally\x18\x05 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\xb7\x01\n\x0e\x43ontrolRefuted\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12.\n\x0bperspective\x18\x02 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12+\n\x08sighting\x18\x03 \x01(\x0b\x32\x19.poolproof.v1.Observation\x12\"\n\x05tally\x18\x04 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\x89\x01\n\x0cInconclusive\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12/\n\x0cperspectives\x18\x02 \x03(\x0b\x32\x19.poolproof.v1.Perspective\x12\"\n\x05tally\x18\x03 \x01(\x0b\x32\x13.poolproof.v1.Tally\"\xa8\x01\n\x07Verdict\x12-\n\x06proven\x18\x01 \x01(\x0b\x32\x1b.poolproof.v1.ControlProvenH\x00\x12/\n\x07refuted\x18\x02 \x01(\x0b\x32\x1c.poolproof.v1.ControlRefutedH\x00\x12\x32\n\x0cinconclusive\x18\x03 \x01(\x0b\x32\x1a.poolproof.v1.InconclusiveH\x00\x42\t\n\x07verdict*f\n\x03Rir\x12\x13\n\x0fRIR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRIR_AFRINIC\x10\x01\x12\r\n\tRIR_APNIC\x10\x02\x12\x0c\n\x08RIR_ARIN\x10\x03\x12\x0e\n\nRIR_LACNIC\x10\x04\x12\x0c\n\x08RIR_RIPE\x10\x05*b\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14ROLE_ALLOWED_MONITOR\x10\x01\x12\x18\n\x14ROLE_MUST_BE_BLOCKED\x10\x02\x12\x10\n\x0cROLE_WITNESS\x10\x03*9\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13METHOD_DIFFERENTIAL\x10\x01*M\n\x07Variant\x12\x17\n\x13VARIANT_UNSPECIFIED\x10\x00\x12\x11\n\rVARIANT_BLOCK\x10\x01\x12\x16\n\x12VARIANT_ALLOW_ONLY\x10\x02*D\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x11\n\rSCOPE_SERVICE\x10\x01\x12\x11\n\rSCOPE_ADDRESS\x10\x02*f\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41SSURANCE_WEAK\x10\x01\x12\x14\n\x10\x41SSURANCE_MEDIUM\x10\x02\x12\x14\n\x10\x41SSURANCE_STRONG\x10\x03*[\n\x0b\x45xpectation\x12\x1b\n\x17\x45XPECTATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPECTATION_ANSWER\x10\x01\x12\x17\n\x13\x45XPECTATION_SILENCE\x10\x02*\xd9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_REPLIED\x10\x01\x12\x1a\n\x16OUTCOME_UNSYNCHRONISED\x10\x02\x12\x18\n\x14OUTCOME_RATE_LIMITED\x10\x03\x12\x10\n\x0cOUTCOME_LATE\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x12\x12\n\x0eOUTCOME_SILENT\x10\x06\x12\x15\n\x11OUTCOME_MALFORMED\x10\x07\x12\x18\n\x14OUTCOME_PROBE_FAILED\x10\x08*\xa0\x01\n\x0bRefusalKind\x12\x1c\n\x18REFUSAL_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dREFUSAL_KIND_ADMIN_PROHIBITED\x10\x01\x12!\n\x1dREFUSAL_KIND_PORT_UNREACHABLE\x10\x02\x12\x15\n\x11REFUSAL_KIND_KISS\x10\x03\x12\x16\n\x12REFUSAL_KIND_OTHER\x10\x04*\xda\x03\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REASON_PATTERN_FOLLOWED\x10\x01\x12+\n\'REASON_ANSWERED_WHERE_SILENCE_WAS_ASKED\x10\x02\x12\x16\n\x12REASON_TARGET_DOWN\x10\x03\x12 \n\x1cREASON_MONITORS_BELOW_QUORUM\x10\x04\x12\x1f\n\x1bREASON_WITNESSES_NOT_SERVED\x10\x05\x12\x19\n\x15REASON_REPORT_MISSING\x10\x06\x12\x18\n\x14REASON_PROBES_FAILED\x10\x07\x12\x1d\n\x19REASON_MORE_ROUNDS_NEEDED\x10\x08\x12\x1e\n\x1aREASON_TOO_LITTLE_EVIDENCE\x10\t\x12\x1b\n\x17REASON_TOO_FEW_VANTAGES\x10\n\x12\x1e\n\x1aREASON_BASELINE_UNANSWERED\x10\x0b\x12\x16\n\x12REASON_NOT_STARTED\x10\x0c\x12\x1c\n\x18REASON_NOT_READY_IN_TIME\x10\r\x12\x14\n\x10REASON_WITHDRAWN\x10\x0e\x12\x16\n\x12REASON_BACKSCATTER\x10\x0f*\xdf\x01\n\x07\x43\x65iling\x12\x17\n\x13\x43\x45ILING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x45ILING_REFUSALS\x10\x01\x12\x15\n\x11\x43\x45ILING_WITNESSES\x10\x02\x12\x12\n\x0e\x43\x45ILING_PREFIX\x10\x03\x12\x11\n\rCEILING_MIXED\x10\x04\x12\x1d\n\x19\x43\x45ILING_FORGEABLE_SILENCE\x10\x05\x12\x12\n\x0e\x43\x45ILING_CHANCE\x10\x06\x12\x15\n\x11\x43\x45ILING_UNWATCHED\x10\x07\x12\x1d\n\x19\x43\x45ILING_DOUBTFUL_REFUSALS\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.judgement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RIR']._serialized_start=2261
-  _globals['_RIR']._serialized_end=2363
-  _globals['_ROLE']._serialized_start=2365
-  _globals['_ROLE']._serialized_end=2463
-  _globals['_METHOD']._serialized_start=2465
-  _globals['_METHOD']._serialized_end=2522
-  _globals['_VARIANT']._serialized_start=2524
-  _globals['_VARIANT']._serialized_end=2601
-  _globals['_SCOPE']._serialized_start=2603
-  _globals['_SCOPE']._serialized_end=2671
-  _globals['_ASSURANCE']._serialized_start=2673
-  _globals['_ASSURANCE']._serialized_end=2775
-  _globals['_EXPECTATION']._serialized_start=2777
-  _globals['_EXPECTATION']._serialized_end=2868
-  _globals['_OUTCOME']._serialized_start=2871
-  _globals['_OUTCOME']._serialized_end=3088
-  _globals['_REFUSALKIND']._serialized_start=3091
-  _globals['_REFUSALKIND']._serialized_end=3251
-  _globals['_REASON']._serialized_start=3254
-  _globals['_REASON']._serialized_end=3728
-  _globals['_CEILING']._serialized_start=3731
-  _globals['_CEILING']._serialized_end=3954
+  _globals['_RIR']._serialized_start=2308
+  _globals['_RIR']._serialized_end=2410
+  _globals['_ROLE']._serialized_start=2412
+  _globals['_ROLE']._serialized_end=2510
+  _globals['_METHOD']._serialized_start=2512
+  _globals['_METHOD']._serialized_end=2569
+  _globals['_VARIANT']._serialized_start=2571
+  _globals['_VARIANT']._serialized_end=2648
+  _globals['_SCOPE']._serialized_start=2650
+  _globals['_SCOPE']._serialized_end=2718
+  _globals['_ASSURANCE']._serialized_start=2720
+  _globals['_ASSURANCE']._serialized_end=2822
+  _globals['_EXPECTATION']._serialized_start=2824
+  _globals['_EXPECTATION']._serialized_end=2915
+  _globals['_OUTCOME']._serialized_start=2918
+  _globals['_OUTCOME']._serialized_end=3135
+  _globals['_REFUSALKIND']._serialized_start=3138
+  _globals['_REFUSALKIND']._serialized_end=3298
+  _globals['_REASON']._serialized_start=3301
+  _globals['_REASON']._serialized_end=3775
+  _globals['_CEILING']._serialized_start=3778
+  _globals['_CEILING']._serialized_end=4001
   _globals['_VANTAGE']._serialized_start=76
   _globals['_VANTAGE']._serialized_end=295
   _globals['_PERSPECTIVE']._serialized_start=298
@@ -61,21 +61,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PATH']._serialized_start=428
   _globals['_PATH']._serialized_end=552
   _globals['_ROW']._serialized_start=555
-  _globals['_ROW']._serialized_end=790
-  _globals['_CHALLENGE']._serialized_start=793
-  _globals['_CHALLENGE']._serialized_end=953
-  _globals['_ROUND']._serialized_start=955
-  _globals['_ROUND']._serialized_end=1031
-  _globals['_OBSERVATION']._serialized_start=1034
-  _globals['_OBSERVATION']._serialized_end=1338
-  _globals['_TALLY']._serialized_start=1341
-  _globals['_TALLY']._serialized_end=1550
-  _globals['_CONTROLPROVEN']._serialized_start=1553
-  _globals['_CONTROLPROVEN']._serialized_end=1762
-  _globals['_CONTROLREFUTED']._serialized_start=1765
-  _globals['_CONTROLREFUTED']._serialized_end=1948
-  _globals['_INCONCLUSIVE']._serialized_start=1951
-  _globals['_INCONCLUSIVE']._serialized_end=2088
-  _globals['_VERDICT']._serialized_start=2091
-  _globals['_VERDICT']._serialized_end=2259
+  _globals['_ROW']._serialized_end=809
+  _globals['_CHALLENGE']._serialized_start=812
+  _globals['_CHALLENGE']._serialized_end=972
+  _globals['_ROUND']._serialized_start=974
+  _globals['_ROUND']._serialized_end=1050
+  _globals['_OBSERVATION']._serialized_start=1053
+  _globals['_OBSERVATION']._serialized_end=1385
+  _globals['_TALLY']._serialized_start=1388
+  _globals['_TALLY']._serialized_end=1597
+  _globals['_CONTROLPROVEN']._serialized_start=1600
+  _globals['_CONTROLPROVEN']._serialized_end=1809
+  _globals['_CONTROLREFUTED']._serialized_start=1812
+  _globals['_CONTROLREFUTED']._serialized_end=1995
+  _globals['_INCONCLUSIVE']._serialized_start=1998
+  _globals['_INCONCLUSIVE']._serialized_end=2135
+  _globals['_VERDICT']._serialized_start=2138
+  _globals['_VERDICT']._serialized_end=2306
 # @@protoc_insertion_point(module_scope)

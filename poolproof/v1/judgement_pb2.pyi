@@ -435,9 +435,12 @@ class Row(_message.Message):
     EXPECTED_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    NEIGHBOUR_FIELD_NUMBER: _builtins.int
     kind: _evidence_pb2.ExchangeKind.ValueType
     refusal: Global___RefusalKind.ValueType
     """In which way it shall be refused, if at all; missing where none is asked for."""
+    neighbour: _builtins.str
+    """Of a prefix: its other half, which the owner is not told and which must be answered; or empty."""
     @_builtins.property
     def perspective(self) -> Global___Perspective: ...
     @_builtins.property
@@ -454,10 +457,11 @@ class Row(_message.Message):
         expected: _abc.Iterable[Global___Expectation.ValueType] | None = ...,
         path: Global___Path | None = ...,
         refusal: Global___RefusalKind.ValueType | None = ...,
+        neighbour: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "path", b"path", "perspective", b"perspective", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "expected", b"expected", "kind", b"kind", "path", b"path", "perspective", b"perspective", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "expected", b"expected", "kind", b"kind", "neighbour", b"neighbour", "path", b"path", "perspective", b"perspective", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
     _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015
@@ -547,6 +551,7 @@ class Observation(_message.Message):
     UNASKED_FIELD_NUMBER: _builtins.int
     UNASKED_TOTAL_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    NEIGHBOUR_ANSWERED_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     round: _builtins.int
     outcome: Global___Outcome.ValueType
@@ -562,6 +567,8 @@ class Observation(_message.Message):
     """How many there were."""
     refusal: Global___RefusalKind.ValueType
     """In which way the request was refused, if it was."""
+    neighbour_answered: _builtins.bool
+    """The other half of the prefix was answered in the same round."""
     @_builtins.property
     def unasked(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.UnaskedPacket]:
         """What came since the baseline's last answer that nobody had asked for: the first ones, at most 3."""
@@ -580,10 +587,11 @@ class Observation(_message.Message):
         unasked: _abc.Iterable[_evidence_pb2.UnaskedPacket] | None = ...,
         unasked_total: _builtins.int = ...,
         refusal: Global___RefusalKind.ValueType | None = ...,
+        neighbour_answered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "refusal", b"refusal", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source", "unasked", b"unasked", "unasked_total", b"unasked_total", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "neighbour_answered", b"neighbour_answered", "outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "refusal", b"refusal", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source", "unasked", b"unasked", "unasked_total", b"unasked_total", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
     _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015

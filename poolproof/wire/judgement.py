@@ -145,6 +145,7 @@ def challenge_to_wire(challenge: Challenge) -> pb.Challenge:
                 expected=map(EXPECTATIONS.to_wire, row.expected),
                 path=path_to_wire(row.path),
                 refusal=None if row.refusal is None else REFUSALS.to_wire(row.refusal),
+                neighbour=row.neighbour,
             )
             for row in challenge.rows
         ],
@@ -180,6 +181,7 @@ def _row_from_wire(message: pb.Row, field: str) -> Row:
         expected=tuple(EXPECTATIONS.from_wire(f"{field}.expected", number) for number in message.expected),
         path=path_from_wire(message.path, f"{field}.path"),
         refusal=REFUSALS.from_wire(f"{field}.refusal", message.refusal) if message.HasField("refusal") else None,
+        neighbour=checks.prefix(f"{field}.neighbour", message.neighbour) if message.neighbour else "",
     )
 
 
@@ -213,6 +215,7 @@ def observation_to_wire(seen: Observation) -> pb.Observation:
         unasked=map(unasked_to_wire, seen.unasked),
         unasked_total=seen.unasked_total,
         refusal=None if seen.refusal is None else REFUSALS.to_wire(seen.refusal),
+        neighbour_answered=seen.neighbour_answered,
     )
 
 
@@ -234,6 +237,7 @@ def observation_from_wire(message: pb.Observation, field: str = "observation") -
         unasked=unasked_from_wire(message.unasked, f"{field}.unasked", MAX_SIGHTED),
         unasked_total=message.unasked_total,
         refusal=REFUSALS.from_wire(f"{field}.refusal", message.refusal) if message.HasField("refusal") else None,
+        neighbour_answered=message.neighbour_answered,
     )
 
 

@@ -39,7 +39,7 @@ prefixes = st.builds(
 )
 targets = st.builds(Target, addresses, ports)
 kinds = st.sampled_from(ExchangeKind)
-steps = st.builds(Step, kinds, st.integers(0, 3_600_000_000_000), st.integers(0, 65_535))
+steps = st.builds(Step, kinds, st.integers(0, 3_600_000_000_000), st.integers(0, 65_535), st.just("") | prefixes)
 traceparents = st.just("") | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True)
 timeouts = st.integers(1, 60_000_000_000)
 payloads = st.binary(max_size=80) | st.just(bytes(2048))
@@ -180,6 +180,7 @@ observations = st.builds(
     st.lists(unasked, max_size=3).map(tuple),
     st.integers(0, (1 << 64) - 1),
     st.none() | st.sampled_from(RefusalKind),
+    st.booleans(),
 )
 tallies = st.builds(Tally, *[counts] * 7, finite, finite, finite, st.floats(0, 1))
 reasons = st.sampled_from(Reason)
