@@ -30,7 +30,7 @@ from poolproof.ntp import client_request
 from probe.clock import Clock, ClockVerdict, check_clock, judge_clock
 from probe.control import ControlCheck, Entropy, fresh_transmit
 from probe.faulted import faulted_exchange, faulted_report
-from probe.guard import Guard, Refusal
+from probe.guard import Guard, Permit, Refusal
 from probe.journal import EntryState, Journal, JournalFullError
 from probe.settings import MILLISECOND_NS, ProbeSettings
 from probe.sources import draw_sources
@@ -128,8 +128,10 @@ class Runner:
             return await self._stored(faulted_report(job, LocalFault.GUARD_REFUSED, detail, at_ns=self._clock.now_ns()))
         may_have_sent = True
         try:
-            report = await self._begun(job)
-            may_have_sent = any(exchange.request for exchange in report.exchanges)
+            report = await self._begun(job, permit)
+            may_have_sent = any(
+                exchange.request or exchange.fault is LocalFault.INTERRUPTED for exchange in report.exchanges
+            )
         finally:
             if may_have_sent:
                 self._guard.finish(permit)
@@ -137,9 +139,9 @@ class Runner:
                 self._guard.withdraw(permit)
         return report
 
-    async def _begun(self, job: Job) -> Report:
+    async def _begun(self, job: Job, permit: Permit) -> Report:
         try:
-            await self._on_disk(self._journal.begin, job, self._clock.now_ns())
+            await self._on_disk(self._journal.begin, job, self._clock.now_ns(), permit)
         except JournalFullError as error:
             # There is no room to store this report either: it is sent once, and asked for again if it is lost.
             _log.error("journal full, job refused", extra={"job": job.id, "detail": str(error)})

@@ -283,6 +283,7 @@ async def probing(
         sink=NoSink(),
         resource={"service.name": "poolproof-probe"},
         capacity=settings.guard.max_jobs,
+        jobs_per_minute=settings.guard.jobs_per_minute,
     )
     agent = build_agent(
         settings,

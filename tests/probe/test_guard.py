@@ -163,7 +163,7 @@ def test_all_targets_together_get_no_more_than_the_probes_budget() -> None:
     last = answers[-1]
     assert isinstance(last, Refusal)
     assert last.rule is GuardRule.BUDGET
-    spread = job("later", target=Target("9.9.9.6"), start_at_ns=EPOCH_NS + 3 * S + MS)
+    spread = job("later", target=Target("9.9.9.6"), start_at_ns=EPOCH_NS + 3 * S + 101 * MS)
     assert isinstance(guard.admit(spread, EPOCH_NS), Permit)
 
 

@@ -192,8 +192,8 @@ def test_a_report_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(JournalCorruptError, match="schema version 2, this software knows 1"):
+        database.execute("PRAGMA user_version = 3")
+    with pytest.raises(JournalCorruptError, match="schema version 3, this software knows 2"):
         opened(tmp_path)
 
 

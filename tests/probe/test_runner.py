@@ -316,7 +316,7 @@ async def test_on_the_real_engine_disk_and_clock_the_parts_fit_together(tmp_path
 
 def test_hundreds_of_jobs_at_one_time_all_start_together(make: Callable[..., World]) -> None:
     targets = [f"9.9.{n // 250}.{n % 250 + 1}" for n in range(300)]
-    world = make({address: Host() for address in targets}, packets_per_second=1_000)
+    world = make({address: Host() for address in targets}, packets_per_second=1_000, control_packets_per_second=300)
 
     async def together(*waiting: Awaitable[Report]) -> list[Report]:
         return await asyncio.gather(*waiting)
