@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from opentelemetry.metrics import NoOpMeterProvider
@@ -60,6 +61,10 @@ class Stream:
 
     def lease(self, *jobs: Job) -> None:
         self.outgoing.put_nowait(pb.SessionResponse(lease=lease_to_wire(jobs)))
+
+    def send(self, **message: Any) -> None:
+        """Anything that the contract has a name for, however wrong."""
+        self.outgoing.put_nowait(pb.SessionResponse(**message))
 
     def ack(self, *jobs: str) -> None:
         self.outgoing.put_nowait(pb.SessionResponse(report_ack=pb.ReportAck(job_ids=jobs)))
@@ -166,11 +171,11 @@ class Peer(rpc.AgentServiceServicer):
 
 
 @asynccontextmanager
-async def serving(peer: Peer, port: int = 0) -> AsyncIterator[int]:
-    """Listen on a port of the loopback."""
+async def serving(peer: Peer, port: int = 0, *, path: Path | None = None) -> AsyncIterator[int]:
+    """Listen on a port of the loopback, or on a Unix socket, which agents in every namespace reach."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0), ("grpc.http2.max_ping_strikes", 0)))
     rpc.add_AgentServiceServicer_to_server(peer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    bound = server.add_insecure_port(f"unix:{path}" if path else f"127.0.0.1:{port}")
     await server.start()
     try:
         yield bound
