@@ -209,7 +209,7 @@ class Session:
             case "welcome":
                 welcome = welcome_from_wire(message.welcome)
             case "reject":
-                raise _rejected(message.reject)
+                raise rejected(message.reject)
             case other:
                 raise WireError("session", other, "the first message must be welcome or reject")
         self._stood = True
@@ -229,10 +229,11 @@ class Session:
             case "heartbeat_echo":
                 pass  # being heard is all that it is for
             case "drain":
-                _log.info("the coordinator drains", extra={"reason": cut(message.drain.reason)})
+                if not self._leaving.is_set():
+                    _log.info("the coordinator drains", extra={"reason": cut(message.drain.reason)})
                 self._leaving.set()
             case "reject":
-                raise _rejected(message.reject)
+                raise rejected(message.reject)
             case "welcome":
                 raise WireError("session", "welcome", "a session is welcomed once")
             case None:
@@ -343,7 +344,8 @@ _FINAL: Final = frozenset(
 """Reasons that go away only when somebody changes something, unless the coordinator names a time."""
 
 
-def _rejected(reject: pb.Reject) -> EndedError:
+def rejected(reject: pb.Reject) -> EndedError:
+    """The end that a rejection is."""
     known = reject.reason in pb.RejectReason.values()
     name = pb.RejectReason.Name(reject.reason).removeprefix("REJECT_REASON_") if known else str(reject.reason)
     return EndedError(
