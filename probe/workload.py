@@ -14,7 +14,7 @@ from poolproof.ids import JobId
 from poolproof.job import ClockCheck, Job, Report
 from poolproof.tracing import SpanSink, current
 from probe.clock import Clock
-from probe.journal import Journal
+from probe.journal import Journal, JournalError
 from probe.metrics import ProbeMetrics
 from probe.outbox import Delivery, Outbox
 from probe.pace import SECOND_NS, WindowBudget
@@ -152,5 +152,9 @@ class Workload:
 
     def _over(self, job: JobId, task: asyncio.Task[None]) -> None:
         del self._tasks[job]
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failure.done():
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, JournalError) and not self.failure.done():
             self.failure.set_exception(error)
+        elif error is not None:
+            # A bug of ours that some job brings out must not end the probe, and every other job with it.
+            _log.error("job failed outside of its account", extra={"job": job}, exc_info=error)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 
+from poolproof.job import Job
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import evidence_pb2
 from probe.ending import LONGEST_RETRY_S, MOST_TEXT, EndKind
 from probe.session import rejected
-from tests.probe.coordinator_peer import Counted, Peer, job, probing, raw_lease, serving, settings, target
+from tests.probe.coordinator_peer import MS, Counted, Peer, job, probing, raw_lease, serving, settings, target
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,52 @@ async def test_a_coordinator_that_takes_no_reports_gets_no_more_work_done(tmp_pa
             await stream.nothing_owed()
             stream.lease(job("j3", responder))
             await stream.until(lambda: len(stream.all("job_accepted")) == 2)
+
+
+async def test_bytes_that_are_no_message_cost_a_session_and_nothing_else(tmp_path: Path) -> None:
+    welcome = pb.SessionResponse(
+        welcome=pb.Welcome(session_id="s", heartbeat_interval_ns=1_000 * MS, protocol_version=1, server_time_ns=1)
+    )
+
+    async def garbage(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        await anext(requests)
+        yield welcome.SerializeToString()
+        yield b"\xff" * 1_000
+        await anext(requests)
+
+    handler = grpc.stream_stream_rpc_method_handler(garbage)
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("poolproof.v1.AgentService", {"Session": handler})]
+    )
+    port, counted = server.add_insecure_port("127.0.0.1:0"), Counted()
+    await server.start()
+    try:
+        async with target() as responder, probing(settings(tmp_path, port, responder), metering=counted):
+            assert await counted.ended(2) == [EndKind.LOST.value] * 2
+    finally:
+        await server.stop(None)
+
+
+async def test_a_bug_that_a_job_brings_out_costs_that_job_and_not_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(asked: Job, *_: object, **__: object) -> tuple[()]:
+        if asked.id == "bad":
+            raise ZeroDivisionError
+        return ()
+
+    monkeypatch.setattr("probe.workload.job_spans", broken)
+    peer = Peer(acknowledges=True)
+    async with target() as responder, serving(peer) as port, probing(settings(tmp_path, port, responder)) as probe:
+        stream = await peer.session(1)
+        stream.lease(job("bad", responder))
+        await stream.until(lambda: "job failed outside of its account" in caplog.text)
+        stream.lease(job("good", responder))
+        (delivery,) = await stream.reports(1)
+        assert delivery.report.job_id == "good"
+        assert not probe.task.done()
+        assert "bad" in probe.journal.held(), "its report is on the disk, and goes out with the next start"
 
 
 def test_a_rejection_keeps_a_probe_away_for_an_hour_at_most_and_says_little() -> None:
