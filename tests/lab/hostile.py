@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -138,6 +139,14 @@ class ProbeProcess:
         process.kill()
         process.wait()
         self._host.forget(process)
+
+    def freeze(self) -> None:
+        """SIGSTOP: it is there and does nothing."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._running().send_signal(signal.SIGCONT)
 
     def ended(self, timeout_s: float) -> int:
         """Wait for its end; gives the exit code."""

@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("weapon"), pytest.mark.ti
 PER_TARGET, PER_NETWORK, PER_SECOND, CONTROL_PER_SECOND, JOBS = 24, 120, 100, 50, 2_000
 """The guard's defaults, but for the network's and the jobs' limits: nobody wants to wait for theirs."""
 HONEST = ("45.21.1.1", "45.22.1.1")
+ALL_AT_NS = 5 * S
+"""After the beginning of the floods: more than all targets together may get."""
 _MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
 
@@ -98,6 +100,7 @@ class Attack:
         flood = _flood("a", start)
         self._lease(stream, flood)
         await self._heard(stream, lambda: bool(stream.all("job_accepted")))
+        stall = asyncio.create_task(self._stalled(start + ALL_AT_NS))
         stream.break_off()
         stream = await self._session()
         # The same ids, and the same jobs under ids that differ by a little.
@@ -117,8 +120,16 @@ class Attack:
             stream.send(drain=pb.Drain(reason="x" * 3_000_000))
             stream.send(**odd)
             stream = await self._session()
+        await stall
         wanted = {each.id for each in (*flood, *_flood("A", start))}
         await self._heard(stream, lambda: wanted <= self.reports.keys() | self.refused.keys())
+
+    async def _stalled(self, burst_at_ns: int) -> None:
+        """Held up in the midst of the bursts: packets that were planned apart become due together."""
+        for act, at_ns in ((self._probe.freeze, burst_at_ns + 380 * MS), (self._probe.thaw, burst_at_ns + 850 * MS)):
+            while (left_ns := at_ns - time.time_ns()) > 0:  # noqa: ASYNC110 (a time is no event)
+                await asyncio.sleep(left_ns / 1e9)
+            act()
 
     async def _again(self, name: str) -> None:
         """A new process, and the same orders under new ids at once: what the last one sent is not forgotten."""
@@ -172,7 +183,7 @@ def _flood(name: str, start: int) -> list[evidence_pb2.Job]:
             jobs.job(f"{name}-net{n}", f"45.40.7.{n + 1}", start + n * 40 * MS, offsets_ns=(0, 2 * S, 4 * S))
             for n in range(50)
         ),
-        *(jobs.burst(f"{name}-all{n}", f"2a00:50{n:02x}::1", start + 5 * S) for n in range(20)),
+        *(jobs.burst(f"{name}-all{n}", f"2a00:50{n:02x}::1", start + ALL_AT_NS) for n in range(20)),
         *(jobs.job(f"{name}-tiny{n}", f"45.50.{n}.1", start + 7 * S) for n in range(120)),
         jobs.job(f"{name}-past", "45.63.1.1", start - 3600 * S),
         jobs.job(f"{name}-lan", jobs.LAN_BROADCAST, start),
