@@ -25,6 +25,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         GuardRule.DURATION: f"more than {limits.max_timeout_ns // SECOND_NS} s of timeout,"
         f" {limits.max_linger_ns // SECOND_NS} s of linger, {limits.max_duration_ns // (60 * SECOND_NS)} minutes in",
         GuardRule.JOBS: f"more than {limits.max_jobs} jobs",
+        GuardRule.WATCH: f"more than {limits.max_watch_ns // (3600 * SECOND_NS)} hours",
         GuardRule.TARGET_BUDGET: f"more than {limits.target_packets_per_minute} packets a minute",
         GuardRule.NETWORK_BUDGET: f"more than {limits.network_packets_per_minute} packets a minute",
         GuardRule.BUDGET: f"more than {limits.packets_per_second} packets a second",

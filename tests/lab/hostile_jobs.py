@@ -154,6 +154,10 @@ def _shapes() -> Iterator[Ask]:
         ("timeout_ns", 11 * S, GuardRule.DURATION),
         ("timeout_ns", (1 << 64) - 1, INVALID),
         ("linger_ns", 60 * S + 1, INVALID),
+        ("watch_until_ns", time.time_ns() + 81 * 3600 * S, GuardRule.WATCH),
+        ("watch_until_ns", (1 << 64) - 1, INVALID),
+        ("ticket", bytes(65), INVALID),
+        ("ticket", bytes(500_000), INVALID),
     ):
         asked = _plain()
         setattr(asked, field, value)
@@ -165,7 +169,8 @@ def _shapes() -> Iterator[Ask]:
         ((8 * S, 0), INVALID),
         ((0, 3_600 * S + 1), INVALID),
         ((0, 901 * S), GuardRule.DURATION),
-        ((0, S), GuardRule.PACE),
+        ((0, S // 10), GuardRule.PACE),
+        (tuple(n * S // 5 for n in range(9)), GuardRule.PACE),
         ((0,) * 64, GuardRule.PACE),
     ):
         asked = _plain()

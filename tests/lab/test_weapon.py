@@ -174,8 +174,8 @@ class Attack:
 
 
 def _flood(name: str, start: int) -> list[evidence_pb2.Job]:
-    """More than may be, of everything; each order breaks one budget."""
-    return [
+    """More than may be, of everything; each order breaks one budget, and all want to be watched for."""
+    orders = [
         *(jobs.job(f"{name}-one{n}", jobs.TARGET, start + n * 100 * MS) for n in range(40)),
         *(jobs.burst(f"{name}-forms{n}", jobs.TARGET_V6, start + n * 500 * MS) for n in range(6)),
         *(jobs.burst(f"{name}-site{n}", f"2a00:2020:1:{n:x}::1", start + n * 250 * MS) for n in range(1, 17)),
@@ -189,6 +189,9 @@ def _flood(name: str, start: int) -> list[evidence_pb2.Job]:
         jobs.job(f"{name}-lan", jobs.LAN_BROADCAST, start),
         *(jobs.job(f"{name}-control{n}", jobs.CONTROL[0], start + n * 50 * MS) for n in range(20)),
     ]
+    for each in orders:
+        each.watch_until_ns = start + 60 * S
+    return orders
 
 
 @pytest.fixture(scope="module")
