@@ -114,7 +114,7 @@ class Guard:
         if late is not None:
             return Refusal(GuardRule.PACE, f"steps: from {key[0]} to {key[1]}: {late}")
         control = self._settings.control
-        asked = (max(now_ns, times[0] - control.lead_ns), times[-1] + job.timeout_ns)
+        asked = sorted((max(now_ns, times[0] - control.lead_ns), times[-1] + job.timeout_ns))
         servers = f"of {job.target.family.name}"
         over = self._budgets.over(job.target.address, times) or self._budgets.control_over(servers, asked)
         if over is not None:
