@@ -58,6 +58,7 @@ class Stream:
     outgoing: asyncio.Queue[pb.SessionResponse | None] = field(default_factory=asyncio.Queue)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     over: bool = False
+    patience_s: float = PATIENCE_S
 
     def lease(self, *jobs: Job) -> None:
         self.outgoing.put_nowait(pb.SessionResponse(lease=lease_to_wire(jobs)))
@@ -77,7 +78,7 @@ class Stream:
         return [message for message in self.inbox if message.WhichOneof("message") == kind]
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with self.changed, asyncio.timeout(PATIENCE_S):
+        async with self.changed, asyncio.timeout(self.patience_s):
             await self.changed.wait_for(true)
 
     async def nothing_owed(self) -> None:
@@ -105,11 +106,12 @@ class Peer(rpc.AgentServiceServicer):
     reject: pb.Reject | None = None
     streams: list[Stream] = field(default_factory=list)
     dialled: int = 0
+    patience_s: float = PATIENCE_S
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def session(self, number: int) -> Stream:
         """The session of that number, counted from 1, once it is there."""
-        async with self._changed, asyncio.timeout(PATIENCE_S):
+        async with self._changed, asyncio.timeout(self.patience_s):
             await self._changed.wait_for(lambda: len(self.streams) >= number)
         return self.streams[number - 1]
 
@@ -135,7 +137,7 @@ class Peer(rpc.AgentServiceServicer):
             server_time_ns=time.time_ns(),
         )
         await context.write(pb.SessionResponse(welcome=welcome))
-        stream = Stream(first.hello)
+        stream = Stream(first.hello, patience_s=self.patience_s)
         async with self._changed:
             self.streams.append(stream)
             self._changed.notify_all()
