@@ -130,6 +130,10 @@ def _sources() -> Iterator[Ask]:
         asked = job("?", "2a00:6060::1", time.time_ns() + _AHEAD_NS)
         asked.source = source
         yield Ask(asked, GuardRule.SOURCE)
+    for part in ("2a00:1011:0:2::/64", "2a00:1011::/32", "2a00:4040::/64", "::/0"):
+        asked = job("?", "2a00:6060::1", time.time_ns() + _AHEAD_NS, source=PREFIX)
+        asked.steps[0].source = part
+        yield Ask(asked, GuardRule.SOURCE)
     for source in ("", "eth0", "2a00:1011:0:1::/113", "2a00:1011:0:1::7/64", "45.10.0.0/24", OWN_V6):
         asked = _plain()
         asked.source = source
