@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from poolproof.calibration import Stratum, evidence, needed
 from poolproof.enactment import MODES, UNREACHED, Mode
@@ -23,9 +24,12 @@ _NEGLIGIBLE = 1e-12
 class Lie(Enum):
     """Ways to lie."""
 
-    HIDES_ANSWERS = "hides answers, in all work"
-    HIDES_WHERE_IT_PAYS = "hides answers, only where none shall come"
-    INVENTS_ANSWERS = "invents answers"
+    HIDES_ANSWERS = "hides-answers"
+    """Says that nothing came, in all work."""
+    HIDES_WHERE_IT_PAYS = "hides-where-it-pays"
+    """The same, only in rounds in which nothing shall come."""
+    INVENTS_ANSWERS = "invents-answers"
+    """Says that an answer came where there was none."""
 
 
 def boundary(trials: int, loss: float, nats: float) -> tuple[int, ...]:
@@ -111,6 +115,31 @@ def caught_within(lie: Lie, rate: float, jobs: int, policy: Policy, loss: float 
             return _hidden(known.calibrations * known.trials[Stratum.UNSERVED], failing, attempts, policy)
         case Lie.INVENTS_ANSWERS:
             return 1 - (1 - known.calibrations * _invents(rate, policy)) ** attempts
+
+
+RATES = (1.0, 0.5, 0.25, 0.1, 0.05)
+JOBS = (10, 100, 1_000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """One cell of the table that people are shown."""
+
+    lie: Lie
+    rate: float
+    jobs: int
+    chance: float
+
+
+@lru_cache(maxsize=4)
+def table(policy: Policy) -> tuple[Chance, ...]:
+    """`caught_within` for each kind of lie, each of `RATES` and each of `JOBS`."""
+    return tuple(
+        Chance(lie, rate, jobs, caught_within(lie, rate, jobs, policy))
+        for lie in Lie
+        for rate in RATES
+        for jobs in JOBS
+    )
 
 
 def falsely_within(trials: int, policy: Policy) -> float:

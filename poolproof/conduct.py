@@ -140,7 +140,7 @@ def quarantined(
         return conduct
     for each in seen:
         if each.finding.is_impossible:
-            held = Quarantine(_REASONS[each.finding], now_ns, calibration, _impossible(each))
+            held = Quarantine(_REASONS[each.finding], now_ns, calibration, _impossible(each)[:MAX_NOTE])
             return replace(conduct, quarantine=held)
     for stratum, counts in conduct.counts.items():
         if conduct.evidence(stratum, policy) >= needed(policy):

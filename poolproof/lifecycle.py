@@ -19,6 +19,7 @@ from typing import assert_never
 from poolproof.challenge import Expectation, Observation, Round
 from poolproof.cohort import Candidate, candidates, draw
 from poolproof.decide import Assessment
+from poolproof.distrust import given_up, without
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job, Report
 from poolproof.measuring import assess, next_due_ns, next_start_ns
@@ -41,6 +42,7 @@ from poolproof.verification import (
     Attempt,
     BaselinePath,
     Begin,
+    Distrusted,
     Event,
     Foreign,
     ForeignReportError,
@@ -74,6 +76,8 @@ def handle(verification: Verification, event: Event, now_ns: int, policy: Policy
             return _reported(verification, report, now_ns, policy)
         case Unreachable(jobs):
             return _unreachable(verification, jobs, now_ns, policy)
+        case Distrusted(vantage):
+            return _distrusted(verification, vantage, now_ns, policy)
         case OwnerReady():
             return _ready(verification, now_ns, policy)
         case Withdraw():
@@ -282,6 +286,17 @@ def _unreachable(verification: Verification, jobs: tuple[JobId, ...], now_ns: in
             failed = Observation(views.index(job.vantage), number, Outcome.PROBE_FAILED)
             attempt = replace(attempt, observations=(*attempt.observations, failed))
     return _advance(_update(verification, attempt), now_ns, policy)
+
+
+def _distrusted(verification: Verification, vantage: VantageId, now_ns: int, policy: Policy) -> Step:
+    """What is closed stays as it is; an attempt that cannot come to a proof without the vantage ends."""
+    attempt = verification.attempt
+    if attempt is None or not verification.state.is_open:
+        return Step(verification)
+    changed = _update(verification, without(attempt, vantage))
+    if (verdict := given_up(attempt, vantage, policy)) is not None:
+        return Step(_conclude(changed, verdict, State.CONCLUDED, now_ns))
+    return Step(verification) if changed == verification else _advance(changed, now_ns, policy)
 
 
 def _ready(verification: Verification, now_ns: int, policy: Policy) -> Step:

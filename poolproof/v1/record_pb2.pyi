@@ -191,6 +191,7 @@ class VerificationRecord(_message.Message):
     REQUESTED_AT_NS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     requested: _builtins.str
     applicant: _builtins.str
@@ -199,6 +200,8 @@ class VerificationRecord(_message.Message):
     policy_id: _builtins.str
     requested_at_ns: _builtins.int
     state: Global___VerificationState.ValueType
+    calibration: _builtins.bool
+    """The target is the coordinator's own."""
     @_builtins.property
     def target(self) -> _evidence_pb2.Target: ...
     @_builtins.property
@@ -218,10 +221,11 @@ class VerificationRecord(_message.Message):
         requested_at_ns: _builtins.int = ...,
         state: Global___VerificationState.ValueType = ...,
         attempts: _abc.Iterable[Global___AttemptRecord] | None = ...,
+        calibration: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applicant", b"applicant", "attempts", b"attempts", "id", b"id", "method", b"method", "policy_id", b"policy_id", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "state", b"state", "target", b"target", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applicant", b"applicant", "attempts", b"attempts", "calibration", b"calibration", "id", b"id", "method", b"method", "policy_id", b"policy_id", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "state", b"state", "target", b"target", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

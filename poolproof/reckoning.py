@@ -1,0 +1,111 @@
+"""What one calibration says of each vantage: its reports held against the truth, and one trial for each stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from poolproof.calibration import (
+    Examined,
+    Stratum,
+    Truth,
+    examine_report,
+    opens_trial,
+    target_was_well,
+    trial,
+)
+from poolproof.challenge import Expectation
+from poolproof.enactment import Enactment, serves
+from poolproof.ids import JobId, VantageId
+from poolproof.job import Report
+from poolproof.plan import baseline_job_id, round_job_id
+from poolproof.verification import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoned:
+    """One vantage in one calibration.
+
+    Attributes:
+        seen: all of its exchanges that were reported, by stratum.
+        trials: those that count.
+    """
+
+    seen: Mapping[Stratum, tuple[Examined, ...]]
+    trials: Mapping[Stratum, Examined] = field(default_factory=dict)
+
+    @property
+    def all_seen(self) -> tuple[Examined, ...]:
+        """Of every stratum."""
+        return tuple(each for seen in self.seen.values() for each in seen)
+
+
+def reckon(
+    calibration: Verification, reports: Mapping[JobId, Report], truth: Truth, enactment: Enactment
+) -> Mapping[VantageId, Reckoned]:
+    """All vantages of a calibration's attempt.
+
+    Args:
+        calibration: as it stands; once it is closed the trials are final.
+        reports: those that came, by job.
+        truth: what the target received and answered.
+        enactment: what it would have answered.
+    """
+    seen = _examined(calibration, reports, truth, enactment)
+    return {vantage: Reckoned(mine, _trials(vantage, seen, enactment.key)) for vantage, mine in seen.items()}
+
+
+_Seen = Mapping[VantageId, Mapping[Stratum, tuple[Examined, ...]]]
+
+
+def _examined(calibration: Verification, reports: Mapping[JobId, Report], truth: Truth, enactment: Enactment) -> _Seen:
+    attempt = calibration.attempt
+    if attempt is None:
+        return {}
+    found: dict[VantageId, dict[Stratum, tuple[Examined, ...]]] = {}
+
+    def take(job: JobId, vantage: VantageId, stratum: Stratum, *, meant: bool) -> None:
+        mine = found.setdefault(vantage, {})
+        if (report := reports.get(job)) is not None:
+            mine[stratum] = mine.get(stratum, ()) + _of(report, truth, meant=meant)
+
+    for candidate in attempt.candidates:
+        name = candidate.vantage.id
+        job = baseline_job_id(calibration.id, attempt.number, name)
+        take(job, name, Stratum.BASELINE, meant=serves(enactment, None, name, enacted=False))
+    if attempt.challenge is None:
+        return found
+    for fired in attempt.rounds:
+        for index in fired.leased:
+            row = attempt.challenge.rows[index]
+            name = row.perspective.vantage
+            quiet = row.expected[fired.window] is Expectation.SILENCE
+            job = round_job_id(calibration.id, attempt.number, fired.number, name)
+            stratum = Stratum.UNSERVED if quiet else Stratum.SERVED
+            take(job, name, stratum, meant=serves(enactment, attempt.challenge, name, enacted=True))
+    return found
+
+
+def _of(report: Report, truth: Truth, *, meant: bool) -> tuple[Examined, ...]:
+    findings = examine_report(report, truth, meant=meant)
+    return tuple(
+        Examined(f"{report.job} #{number}", finding, opens_trial(exchange, finding, truth, meant=meant))
+        for number, (exchange, finding) in enumerate(zip(report.exchanges, findings, strict=True))
+    )
+
+
+def _trials(vantage: VantageId, seen: _Seen, key: bytes) -> Mapping[Stratum, Examined]:
+    """One for each stratum, if others show that the target was well: in the baseline, or in the rounds."""
+    drawn: dict[Stratum, Examined] = {}
+    for stratum, mine in seen[vantage].items():
+        together = (Stratum.BASELINE,) if stratum is Stratum.BASELINE else (Stratum.SERVED, Stratum.UNSERVED)
+        others = (
+            each
+            for name, theirs in seen.items()
+            if name != vantage
+            for part in together
+            for each in theirs.get(part, ())
+        )
+        if target_was_well(others) and (one := trial(mine, key)) is not None:
+            drawn[stratum] = one
+    return drawn
