@@ -15,6 +15,8 @@ from coordinator.metrics import CoordinatorMetrics
 from coordinator.store.memory import MemoryStore
 from coordinator.traces import TraceStore
 from poolproof import semconv
+from poolproof.calibration import Stratum
+from poolproof.conduct import Quarantine, QuarantineReason
 from poolproof.exchange import LocalFault
 from poolproof.job import ClockCheck
 from poolproof.metering import Metering, metering_to
@@ -96,6 +98,11 @@ def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordi
         told.report_refused(reason)
     for reason in semconv.REFUSED_SESSION_REASONS:
         told.session_refused(reason)
+    for said in (True, False):
+        told.calibrated(said=said)
+    told.tried(dict.fromkeys(Stratum, True))
+    for why in QuarantineReason:
+        told.quarantined(Quarantine(why, 1, done.id, "seen"), 1)
     counted = ProbeMetrics(probe.metering)
     counted.job_done(asked, report_of(asked, lambda _: True))
     for fault in LocalFault:
