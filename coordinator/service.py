@@ -178,7 +178,9 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.ListVantagesRequest, context: _Context
     ) -> pb.ListVantagesResponse:
         """See verification.proto."""
-        return pb.ListVantagesResponse(vantages=map(_status, self._registry.states()))
+        return pb.ListVantagesResponse(
+            vantages=map(_status, self._registry.states()), calibrated=bool(self._calibrations.places)
+        )
 
     async def GetCalibration(  # noqa: N802
         self, request: pb.GetCalibrationRequest, context: _Context

@@ -948,16 +948,20 @@ class ListVantagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VANTAGES_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
+    calibrated: _builtins.bool
+    """Whether there are calibrations, so that a probe that lies is found."""
     @_builtins.property
     def vantages(self) -> _containers.RepeatedCompositeFieldContainer[Global___VantageStatus]: ...
     def __init__(
         self,
         *,
         vantages: _abc.Iterable[Global___VantageStatus] | None = ...,
+        calibrated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["vantages", b"vantages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrated", b"calibrated", "vantages", b"vantages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
