@@ -98,6 +98,7 @@ class Attempt:
         observations: what they showed.
         verdict: as things stand.
         concluded_at_ns: when it became final, or 0.
+        distrusted: vantages that were quarantined while it was open.
     """
 
     number: int
@@ -114,6 +115,7 @@ class Attempt:
     observations: tuple[Observation, ...] = ()
     verdict: Verdict = _UNTOUCHED
     concluded_at_ns: int = 0
+    distrusted: tuple[VantageId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def _attempt_to_message(attempt: Attempt) -> pb.AttemptRecord:
         observations=map(observation_to_wire, attempt.observations),
         verdict=verdict_to_wire(attempt.verdict),
         concluded_at_ns=attempt.concluded_at_ns,
+        distrusted_vantages=attempt.distrusted,
     )
 
 
@@ -147,6 +148,10 @@ def _attempt_from_message(message: pb.AttemptRecord, field: str) -> Attempt:
         ),
         verdict=verdict_from_wire(message.verdict, f"{field}.verdict"),
         concluded_at_ns=time_or_none_yet("concluded_at_ns", message.concluded_at_ns),
+        distrusted=tuple(
+            VantageId(checks.identifier(f"{field}.distrusted_vantages[{index}]", vantage))
+            for index, vantage in enumerate(message.distrusted_vantages)
+        ),
     )
 
 
