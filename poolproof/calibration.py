@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from poolproof.capture import UnaskedKind
 from poolproof.classify import answering_reply, classify_report, refusing_error
 from poolproof.exchange import Exchange, Reply
 from poolproof.job import Report
@@ -46,6 +47,8 @@ class Stratum(Enum):
     """A round, as one that shall be answered."""
     UNSERVED = "unserved"
     """A round, as one that shall not be: where an invented silence helps somebody who does not run the server."""
+    WATCH = "watch"
+    """The tripwire: what it must catch."""
 
 
 class Finding(Enum):
@@ -87,6 +90,21 @@ class Heard:
     received_at_ns: int
     answer: bytes = b""
     answered_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """One packet that a calibration target sent to somebody who had not asked for it, as a flooded server does.
+
+    Attributes:
+        destination: a vantage's address.
+        sent_at_ns: when, by the target's clock.
+        payload: of UDP.
+    """
+
+    destination: str
+    sent_at_ns: int
+    payload: bytes
 
 
 Truth = Mapping[bytes, Sequence[Heard]]
@@ -173,6 +191,31 @@ def opens_trial(exchange: Exchange, finding: Finding, truth: Truth, *, meant: bo
         return False
     heard = truth.get(exchange.request[_TRANSMIT], ())
     return any(each.answer for each in heard) if heard else meant
+
+
+def examine_watch(report: Report, strays: Iterable[Stray]) -> Examined:
+    """Whether one report's tripwire caught what it must have.
+
+    What it says to have caught beyond that is held against nobody: whoever knows the target's address, another probe
+    for one, can send packets in its name.
+
+    Args:
+        report: its capture goes from when the tripwire was armed to the report's end.
+        strays: all that the target sent to this vantage unasked.
+    """
+    label, capture = f"{report.job} watch", report.capture
+    if capture is None or capture.lost:
+        return Examined(label, Finding.NOT_COUNTED, False)
+    due = {
+        each.payload
+        for each in strays
+        if capture.since_ns + CLOCK_TOLERANCE_NS <= each.sent_at_ns <= capture.until_ns - CLOCK_TOLERANCE_NS
+    }
+    caught = {each.payload for each in capture.unasked if each.kind is UnaskedKind.UDP}
+    if len(capture.unasked) < capture.unasked_total and not due <= caught:
+        # More came than a report has room for: it may be among the others.
+        return Examined(label, Finding.NOT_COUNTED, False)
+    return Examined(label, Finding.TRUE if due <= caught else Finding.MISSING, bool(due))
 
 
 def trial(examined: Sequence[Examined], key: bytes) -> Examined | None:

@@ -49,6 +49,9 @@ UNREACHED = Fraction(1, 16)
 """Of the vantages, those that a calibration target never answers, as if their country or network were filtered."""
 DENIES = Fraction(1, 8)
 """Of the owners, those who refuse with DENY (RFC 5905 §7.4) instead of dropping."""
+STRAYS = Fraction(1, 32)
+"""Of the vantages with a role, those to which the target sends a packet that they did not ask for, as a server does
+that somebody floods in their name."""
 _SHORTEST_READY = Fraction(1, 40)
 """The quickest owner says "ready" after this part of the longest time."""
 _GIVES_UP_NS = (60 * SECOND_NS, 600 * SECOND_NS)
@@ -143,6 +146,11 @@ def serves(enactment: Enactment, challenge: Challenge | None, vantage: VantageId
             return spared or not blocked(challenge, vantage)
         case _:
             assert_never(enactment.mode)
+
+
+def sends_stray(enactment: Enactment, vantage: VantageId) -> bool:
+    """Whether the target sends this vantage a packet that it has not asked for, once the owner is ready."""
+    return _share(enactment.key, f"stray/{vantage}") < STRAYS
 
 
 def blocked(challenge: Challenge, vantage: VantageId | None) -> bool:

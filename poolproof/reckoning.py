@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from poolproof.calibration import (
     Examined,
     Stratum,
+    Stray,
     Truth,
     examine_report,
+    examine_watch,
     opens_trial,
     target_was_well,
     trial,
@@ -41,7 +44,12 @@ class Reckoned:
 
 
 def reckon(
-    calibration: Verification, reports: Mapping[JobId, Report], truth: Truth, enactment: Enactment
+    calibration: Verification,
+    reports: Mapping[JobId, Report],
+    truth: Truth,
+    enactment: Enactment,
+    *,
+    strays: Mapping[VantageId, Sequence[Stray]] = MappingProxyType({}),
 ) -> Mapping[VantageId, Reckoned]:
     """All vantages of a calibration's attempt.
 
@@ -50,19 +58,30 @@ def reckon(
         reports: those that came, by job.
         truth: what the target received and answered.
         enactment: what it would have answered.
+        strays: what it sent to whom unasked.
     """
     seen = _examined(calibration, reports, truth, enactment)
+    for vantage, mine in seen.items():
+        theirs = (report for report in reports.values() if report.vantage == vantage)
+        mine[Stratum.WATCH] = tuple(examine_watch(each, strays.get(vantage, ())) for each in theirs)
     return {vantage: Reckoned(mine, _trials(vantage, seen, enactment.key)) for vantage, mine in seen.items()}
 
 
-_Seen = Mapping[VantageId, Mapping[Stratum, tuple[Examined, ...]]]
+_Seen = dict[VantageId, dict[Stratum, tuple[Examined, ...]]]
+_TOGETHER = {
+    Stratum.BASELINE: (Stratum.BASELINE,),
+    Stratum.SERVED: (Stratum.SERVED, Stratum.UNSERVED),
+    Stratum.UNSERVED: (Stratum.SERVED, Stratum.UNSERVED),
+    Stratum.WATCH: (Stratum.BASELINE, Stratum.SERVED, Stratum.UNSERVED),
+}
+"""Where others show that the target was well when a trial of a stratum was made."""
 
 
 def _examined(calibration: Verification, reports: Mapping[JobId, Report], truth: Truth, enactment: Enactment) -> _Seen:
     attempt = calibration.attempt
     if attempt is None:
         return {}
-    found: dict[VantageId, dict[Stratum, tuple[Examined, ...]]] = {}
+    found: _Seen = {}
 
     def take(job: JobId, vantage: VantageId, stratum: Stratum, *, meant: bool) -> None:
         mine = found.setdefault(vantage, {})
@@ -95,15 +114,14 @@ def _of(report: Report, truth: Truth, *, meant: bool) -> tuple[Examined, ...]:
 
 
 def _trials(vantage: VantageId, seen: _Seen, key: bytes) -> Mapping[Stratum, Examined]:
-    """One for each stratum, if others show that the target was well: in the baseline, or in the rounds."""
+    """One for each stratum, if others show that the target was well."""
     drawn: dict[Stratum, Examined] = {}
     for stratum, mine in seen[vantage].items():
-        together = (Stratum.BASELINE,) if stratum is Stratum.BASELINE else (Stratum.SERVED, Stratum.UNSERVED)
         others = (
             each
             for name, theirs in seen.items()
             if name != vantage
-            for part in together
+            for part in _TOGETHER[stratum]
             for each in theirs.get(part, ())
         )
         if target_was_well(others) and (one := trial(mine, key)) is not None:

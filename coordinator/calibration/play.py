@@ -18,9 +18,10 @@ from coordinator.problems import CoordinatorError
 from coordinator.records import report_key
 from coordinator.store.errors import StoreError
 from coordinator.store.port import Store
+from poolproof.calibration import Stray
 from poolproof.challenge import Challenge, Method
-from poolproof.enactment import Enactment, serves
-from poolproof.ids import JobId, VerificationId
+from poolproof.enactment import Enactment, sends_stray, serves
+from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import Report
 from poolproof.plan import baseline_job_id, round_ends_ns, round_job_id
 from poolproof.policy import SECOND_NS, Policy
@@ -67,6 +68,7 @@ class Play:
         self._timers: list[Timer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reports: dict[JobId, Report] = {}
+        self._strays: dict[VantageId, tuple[Stray, ...]] = {}
 
     async def run(self) -> bool:
         """Plays it to its end; whether it says anything of the probes.
@@ -118,6 +120,11 @@ class Play:
 
     async def _ready(self) -> None:
         self._enacted = True
+        for row in self._challenge.rows if self._challenge is not None else ():
+            view = row.perspective
+            if not view.is_prefix and sends_stray(self._enactment, view.vantage):
+                stray = self._server.stray(view.source)
+                self._strays[view.vantage] = (stray,) if stray is not None else ()
         await self._stage.conductor.ready(self._name)
 
     async def _withdraw(self) -> None:
@@ -178,7 +185,7 @@ class Play:
         if truth is None:
             _log.warning("calibration %s: more requests came than it remembers; it says nothing", self._name)
             return False
-        reckoned = reckon(last, self._reports, truth, self._enactment)
+        reckoned = reckon(last, self._reports, truth, self._enactment, strays=self._strays)
         for vantage, each in reckoned.items():
             await self._stage.ledger.count(self._name, vantage, each.all_seen, each.trials)
         return any(each.trials for each in reckoned.values())

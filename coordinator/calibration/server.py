@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 
-from poolproof.calibration import Heard, Truth
-from poolproof.ntp import HEADER_BYTES
+from poolproof.calibration import Heard, Stray, Truth
+from poolproof.ntp import HEADER_BYTES, client_request
 from poolproof.policy import SECOND_NS
 from poolproof.serving import Behaviour, reply_to
 from poolproof.target import Family, Target, canonical_address
@@ -30,6 +30,8 @@ _SO_TIMESTAMPNS = 35
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
 _TRANSMIT = slice(40, 48)
+_EPHEMERAL = 32_768
+"""The first port that Linux gives to a socket that asks for none."""
 _log = logging.getLogger(__name__)
 
 
@@ -106,6 +108,30 @@ class CalibrationServer:
     def rest(self) -> None:
         """From now on answers everybody again and remembers nothing."""
         self._serves, self._heard = _everybody, None
+
+    def stray(self, destination: str) -> Stray | None:
+        """Sends a packet to an address that has not asked for it; None if it could not be sent.
+
+        It looks like the answer to a request that somebody made in that address's name.
+        """
+        now_ns = self._now_ns()
+        payload = reply_to(
+            client_request(1 + self._bits(63)),
+            behaviour=self._looks,
+            blocked=False,
+            hurried=False,
+            received_ns=now_ns,
+            transmit_ns=now_ns,
+            noise=self._bits(64),
+        )
+        if payload is None or self._socket is None:
+            return None
+        try:
+            self._socket.sendto(payload, (destination, _EPHEMERAL + self._bits(14)))
+        except OSError as error:
+            _log.debug("calibration target %s: %s: %s", self.target, destination, error)
+            return None
+        return Stray(destination, now_ns, payload)
 
     @property
     def truth(self) -> Truth | None:

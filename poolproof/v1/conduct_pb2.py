@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apoolproof/v1/conduct.proto\x12\x0cpoolproof.v1\"x\n\nQuarantine\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.poolproof.v1.QuarantineReason\x12\x10\n\x08since_ns\x18\x02 \x01(\x06\x12\x16\n\x0e\x63\x61libration_id\x18\x03 \x01(\t\x12\x10\n\x08\x65vidence\x18\x04 \x01(\t\"_\n\x07Release\x12\x16\n\x0ereleased_at_ns\x18\x01 \x01(\x06\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\nquarantine\x18\x03 \x01(\x0b\x32\x18.poolproof.v1.Quarantine\"Y\n\rStratumCounts\x12&\n\x07stratum\x18\x01 \x01(\x0e\x32\x15.poolproof.v1.Stratum\x12\x0e\n\x06trials\x18\x02 \x01(\r\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\r\"\xbd\x01\n\rConductRecord\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61librations\x18\x02 \x01(\r\x12+\n\x06\x63ounts\x18\x03 \x03(\x0b\x32\x1b.poolproof.v1.StratumCounts\x12,\n\nquarantine\x18\x04 \x01(\x0b\x32\x18.poolproof.v1.Quarantine\x12\'\n\x08releases\x18\x05 \x03(\x0b\x32\x15.poolproof.v1.Release*b\n\x07Stratum\x12\x17\n\x13STRATUM_UNSPECIFIED\x10\x00\x12\x14\n\x10STRATUM_BASELINE\x10\x01\x12\x12\n\x0eSTRATUM_SERVED\x10\x02\x12\x14\n\x10STRATUM_UNSERVED\x10\x03*\xcf\x01\n\x10QuarantineReason\x12!\n\x1dQUARANTINE_REASON_UNSPECIFIED\x10\x00\x12%\n!QUARANTINE_REASON_INVENTED_ANSWER\x10\x01\x12&\n\"QUARANTINE_REASON_INVENTED_REFUSAL\x10\x02\x12\"\n\x1eQUARANTINE_REASON_OTHER_SOURCE\x10\x03\x12%\n!QUARANTINE_REASON_MISSING_ANSWERS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apoolproof/v1/conduct.proto\x12\x0cpoolproof.v1\"x\n\nQuarantine\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.poolproof.v1.QuarantineReason\x12\x10\n\x08since_ns\x18\x02 \x01(\x06\x12\x16\n\x0e\x63\x61libration_id\x18\x03 \x01(\t\x12\x10\n\x08\x65vidence\x18\x04 \x01(\t\"_\n\x07Release\x12\x16\n\x0ereleased_at_ns\x18\x01 \x01(\x06\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\nquarantine\x18\x03 \x01(\x0b\x32\x18.poolproof.v1.Quarantine\"Y\n\rStratumCounts\x12&\n\x07stratum\x18\x01 \x01(\x0e\x32\x15.poolproof.v1.Stratum\x12\x0e\n\x06trials\x18\x02 \x01(\r\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\r\"\xbd\x01\n\rConductRecord\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61librations\x18\x02 \x01(\r\x12+\n\x06\x63ounts\x18\x03 \x03(\x0b\x32\x1b.poolproof.v1.StratumCounts\x12,\n\nquarantine\x18\x04 \x01(\x0b\x32\x18.poolproof.v1.Quarantine\x12\'\n\x08releases\x18\x05 \x03(\x0b\x32\x15.poolproof.v1.Release*u\n\x07Stratum\x12\x17\n\x13STRATUM_UNSPECIFIED\x10\x00\x12\x14\n\x10STRATUM_BASELINE\x10\x01\x12\x12\n\x0eSTRATUM_SERVED\x10\x02\x12\x14\n\x10STRATUM_UNSERVED\x10\x03\x12\x11\n\rSTRATUM_WATCH\x10\x04*\xcf\x01\n\x10QuarantineReason\x12!\n\x1dQUARANTINE_REASON_UNSPECIFIED\x10\x00\x12%\n!QUARANTINE_REASON_INVENTED_ANSWER\x10\x01\x12&\n\"QUARANTINE_REASON_INVENTED_REFUSAL\x10\x02\x12\"\n\x1eQUARANTINE_REASON_OTHER_SOURCE\x10\x03\x12%\n!QUARANTINE_REASON_MISSING_ANSWERS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.conduct_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STRATUM']._serialized_start=546
-  _globals['_STRATUM']._serialized_end=644
-  _globals['_QUARANTINEREASON']._serialized_start=647
-  _globals['_QUARANTINEREASON']._serialized_end=854
+  _globals['_STRATUM']._serialized_end=663
+  _globals['_QUARANTINEREASON']._serialized_start=666
+  _globals['_QUARANTINEREASON']._serialized_end=873
   _globals['_QUARANTINE']._serialized_start=44
   _globals['_QUARANTINE']._serialized_end=164
   _globals['_RELEASE']._serialized_start=166

@@ -31,6 +31,7 @@ class _StratumEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stratum.Value
     STRATUM_BASELINE: _Stratum.ValueType  # 1
     STRATUM_SERVED: _Stratum.ValueType  # 2
     STRATUM_UNSERVED: _Stratum.ValueType  # 3
+    STRATUM_WATCH: _Stratum.ValueType  # 4
 
 class Stratum(_Stratum, metaclass=_StratumEnumTypeWrapper):
     """Work that a probe can tell apart."""
@@ -39,6 +40,7 @@ STRATUM_UNSPECIFIED: Stratum.ValueType  # 0
 STRATUM_BASELINE: Stratum.ValueType  # 1
 STRATUM_SERVED: Stratum.ValueType  # 2
 STRATUM_UNSERVED: Stratum.ValueType  # 3
+STRATUM_WATCH: Stratum.ValueType  # 4
 Global___Stratum: _TypeAlias = Stratum  # noqa: Y015
 
 class _QuarantineReason:

@@ -167,7 +167,12 @@ def test_the_fleet() -> None:
     golden("json/fleet.json", pretty({"vantages": [vantage_json(line) for line in FLEET]}) + "\n")
 
 
-TRIED = {Stratum.BASELINE: Counts(31, 1), Stratum.SERVED: Counts(), Stratum.UNSERVED: Counts(9, 6)}
+TRIED = {
+    Stratum.BASELINE: Counts(31, 1),
+    Stratum.SERVED: Counts(),
+    Stratum.UNSERVED: Counts(9, 6),
+    Stratum.WATCH: Counts(1),
+}
 CALIBRATION = CalibrationPage(
     "2026-11", ("192.0.2.20", "[2001:db8:c::/64]:123"), 0.25, 0.05, 0.001, 8.006, 2, ("c00000000002", "c00000000001"),
     (

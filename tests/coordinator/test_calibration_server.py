@@ -118,6 +118,22 @@ async def test_a_flood_in_vantages_names_voids_a_calibration_and_one_of_stranger
         assert server.truth is None, "it does not know all that it was asked"
 
 
+async def test_a_stray_goes_to_somebody_who_did_not_ask_and_answers_nothing_of_theirs() -> None:
+    async with serving() as server:
+        caught = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with caught:
+            caught.setblocking(False)
+            caught.bind((ASKER, 0))
+            # Random bits of the port: the one that is listened on here.
+            server._bits = lambda bits: caught.getsockname()[1] - 32_768 if bits == 14 else secrets.randbits(bits)
+            sent = server.stray(ASKER)
+            assert sent is not None
+            came = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caught, 2048), 5)
+        assert came == sent.payload
+        assert (decode(came).mode, sent.destination) == (4, ASKER)
+    assert server.stray(ASKER) is None, "a closed server sends nothing"
+
+
 async def test_rubbish_is_neither_answered_nor_remembered() -> None:
     async with serving() as server:
         server.play(lambda _: True, lambda _: True)

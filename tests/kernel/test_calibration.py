@@ -17,14 +17,17 @@ from poolproof.calibration import (
     Finding,
     Heard,
     Stratum,
+    Stray,
     Truth,
     evidence,
     examine_report,
+    examine_watch,
     needed,
     opens_trial,
     target_was_well,
     trial,
 )
+from poolproof.capture import Capture, UnaskedKind, UnaskedPacket
 from poolproof.conduct import (
     Conduct,
     Counts,
@@ -35,8 +38,10 @@ from poolproof.conduct import (
 )
 from poolproof.exchange import Exchange, LocalFault, Reply
 from poolproof.ids import VantageId, VerificationId
+from poolproof.job import Report
 from poolproof.policy import POLICY_2026_11 as POLICY
-from tests.kernel.calibrations import NOW_NS, answer_to, answered, exchange, heard, refused, report
+from poolproof.policy import SECOND_NS
+from tests.kernel.calibrations import NOW_NS, SOURCE, TARGET, answer_to, answered, exchange, heard, refused, report
 
 CALIBRATION = VerificationId("c")
 FRESH = Conduct(VantageId("v1"))
@@ -136,6 +141,38 @@ def test_only_what_the_target_answered_or_would_have_can_be_a_trial() -> None:
     assert not opens_trial(asked, Finding.TRUE, heard(asked), meant=True), "the target kept silent all the same"
     assert not opens_trial(asked, Finding.TRUE, {}, meant=False)
     assert not opens_trial(told, Finding.NOT_COUNTED, truth, meant=True)
+
+
+def watched(*caught: bytes, since_s: int = -60, until_s: int = 60, lost: int = 0, more: int = 0) -> Report:
+    packets = tuple(UnaskedPacket(UnaskedKind.UDP, NOW_NS, TARGET, SOURCE, payload) for payload in caught)
+    since_ns, until_ns = (NOW_NS + seconds * SECOND_NS for seconds in (since_s, until_s))
+    return replace(report([exchange(1)]), capture=Capture(since_ns, until_ns, packets, len(packets) + more, lost))
+
+
+@pytest.mark.parametrize(
+    ("told", "finding_", "opens"),
+    [
+        (watched(b"stray"), Finding.TRUE, True),
+        (watched(b"other", b"stray"), Finding.TRUE, True),
+        (watched(), Finding.MISSING, True),
+        (watched(b"other"), Finding.MISSING, True),
+        (watched(b"other", more=20), Finding.NOT_COUNTED, False),
+        (watched(lost=1), Finding.NOT_COUNTED, False),
+        (watched(since_s=0), Finding.TRUE, False),
+        (watched(until_s=0), Finding.TRUE, False),
+        (report([exchange(1)]), Finding.NOT_COUNTED, False),
+    ],
+)
+def test_a_tripwire_must_have_caught_what_was_sent_while_it_watched(
+    told: Report, finding_: Finding, opens: bool
+) -> None:
+    seen = examine_watch(told, [Stray(SOURCE, NOW_NS, b"stray")])
+    assert (seen.finding, seen.open) == (finding_, opens)
+
+
+def test_what_a_tripwire_caught_beyond_that_is_held_against_nobody() -> None:
+    seen = examine_watch(watched(b"whoever sent it"), [])
+    assert (seen.finding, seen.open) == (Finding.TRUE, False)
 
 
 def some(number: int, failing: int = 0) -> list[Examined]:

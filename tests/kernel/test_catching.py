@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +12,13 @@ import pytest
 
 from poolproof.calibration import Stratum, evidence, needed
 from poolproof.catching import Lie, boundary, caught_within, crossing, falsely_within, shares
+from poolproof.challenge import Expectation, Path
+from poolproof.cohort import candidates, draw
+from poolproof.enactment import draw_enactment, serves
+from poolproof.ids import VerificationId
 from poolproof.policy import POLICY_2026_11 as POLICY
+from poolproof.variant import Variant
+from tests.kernel.fleets import TARGET, fleet
 
 LOSS = POLICY.calibration_loss
 
@@ -68,6 +76,48 @@ def test_more_calibrations_catch_sooner() -> None:
     rare, often = replace(POLICY, calibration_rate=0.05), replace(POLICY, calibration_rate=0.5)
     for lie in Lie:
         assert caught_within(lie, 0.5, 1000, rare) < caught_within(lie, 0.5, 1000, often)
+
+
+def test_shares_are_those_of_calibrations_that_are_really_drawn() -> None:
+    """Cohorts and owners as the coordinator draws them: how often a candidate has a trial of each kind."""
+    known, drawn = shares(POLICY), 400
+    trials: Counter[Stratum] = Counter()
+    asked = 0
+    for n in range(drawn):
+        seed = hashlib.sha256(f"seed {n}".encode()).digest()
+        enactment = draw_enactment(seed, VerificationId(f"c{n}"), POLICY)
+        chosen = candidates(fleet(16), TARGET, Variant.BLOCK, seed, POLICY)
+        asked += len(chosen)
+        reached = [each for each in chosen if serves(enactment, None, each.vantage.id, enacted=False)]
+        trials[Stratum.BASELINE] += len(reached)
+        usable = [(each, Path(8, 8)) for each in reached]
+        challenge = draw(usable, TARGET, Variant.BLOCK, 1, seed, POLICY) if usable else None
+        for row in challenge.rows if challenge is not None else ():
+            if serves(enactment, challenge, row.perspective.vantage, enacted=True):
+                quiet = Expectation.SILENCE in row.expected
+                trials[Stratum.UNSERVED if quiet else Stratum.SERVED] += 1
+    for stratum, share in known.trials.items():
+        # Within-cohort dependence makes the standard deviation that of some 400 draws, not 5,600.
+        assert trials[stratum] / asked == pytest.approx(share, abs=4 * (share * (1 - share) / drawn) ** 0.5), stratum
+
+
+@pytest.mark.parametrize(("lie", "rate"), [(Lie.HIDES_WHERE_IT_PAYS, 0.5), (Lie.HIDES_ANSWERS, 0.25)])
+def test_the_table_is_what_a_simulation_of_jobs_shows(lie: Lie, rate: float) -> None:
+    rng, lives, jobs, known = random.Random(f"jobs {lie} {rate}"), 1500, 1000, shares(POLICY)
+    stratum = Stratum.BASELINE if lie is Lie.HIDES_ANSWERS else Stratum.UNSERVED
+    fewest = boundary(jobs // known.jobs, LOSS, needed(POLICY))
+    caught = 0
+    for _ in range(lives):
+        trials = failures = 0
+        for _ in range(jobs // known.jobs):
+            if rng.random() < known.calibrations and rng.random() < known.trials[stratum]:
+                trials += 1
+                failures += rng.random() < rate or rng.random() < 0.02
+                if failures >= fewest[trials]:
+                    caught += 1
+                    break
+    expected = caught_within(lie, rate, jobs, POLICY)
+    assert caught / lives == pytest.approx(expected, abs=4 * (expected * (1 - expected) / lives) ** 0.5)
 
 
 def test_shares_are_chances() -> None:
