@@ -143,6 +143,8 @@ class Challenge:
         variant: in which way.
         rows: the matrix.
         aim: the best assurance that this cohort's evidence can reach.
+        refuses: some candidate was refused in the baseline, whether it takes part or not: something before the target
+            refuses by itself.
         layout: derived from the rows.
 
     Raises:
@@ -153,6 +155,7 @@ class Challenge:
     variant: Variant
     rows: tuple[Row, ...]
     aim: Assurance
+    refuses: bool = False
     layout: Layout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -31,10 +31,13 @@ class Candidate:
         vantage: the vantage.
         source: what the baseline is sent from, which must be what a silent role shows later: an address that was never
             answered before the challenge proves nothing by not being answered after it.
+        tries_limit: its series ends with a burst from its one address, to find out whether the target refuses who asks
+            too fast: then a flood could make it refuse anybody.
     """
 
     vantage: Vantage
     source: str
+    tries_limit: bool = False
 
 
 def candidates(
@@ -64,7 +67,11 @@ def candidates(
         if covered >= ideal:
             break
     taken = best[1] if best is not None else []
-    return tuple(Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family)))
+    sources = [(vantage, source) for vantage in taken if (source := _source(vantage, target.family))]
+    # Prefixes try it by themselves. The last one in the order of spread is needed least, should it be limited for long.
+    trying = next((vantage.id for vantage, source in reversed(sources) if "/" not in source), None)
+    blocked = variant is Variant.BLOCK
+    return tuple(Candidate(vantage, source, blocked and vantage.id == trying) for vantage, source in sources)
 
 
 def _coverage(vantages: Sequence[Vantage], family: Family, policy: Policy) -> tuple[int, int]:

@@ -332,6 +332,7 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
         if any(seen.unasked for _, seen in known):
             reason = Reason.BACKSCATTER
         return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
+    challenge = replace(challenge, refuses=any(seen.refused for _, seen in known))
     challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
     return _update(replace(verification, state=State.CHALLENGED), challenged)
 

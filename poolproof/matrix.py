@@ -144,7 +144,7 @@ def _refuses_unasked(challenge: Challenge, rounds: Sequence[Round], cells: list[
 
     A refusal before the challenge, or of somebody whom the challenge leaves open, is no owner's doing.
     """
-    if any(row.path.refused for row in challenge.rows):
+    if challenge.refuses:
         return True
     refused = Outcome.REFUSED
     return any(

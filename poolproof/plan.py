@@ -44,7 +44,8 @@ def parse_job_id(job: JobId, verification: VerificationId, attempt: int) -> tupl
 
 def baseline_exchanges(candidate: Candidate, policy: Policy) -> int:
     """How many steps a candidate's baseline job has."""
-    return policy.baseline_exchanges + (policy.prefix_burst if "/" in candidate.source else 0)
+    bursts = "/" in candidate.source or candidate.tries_limit
+    return policy.baseline_exchanges + (policy.prefix_burst if bursts else 0)
 
 
 def baseline_jobs(
@@ -55,7 +56,10 @@ def baseline_jobs(
     start_at_ns: int,
     policy: Policy,
 ) -> tuple[Job, ...]:
-    """One short series for each candidate; a prefix first bursts from one address, then goes on from others."""
+    """One short series for each candidate.
+
+    A prefix first bursts from one address, then goes on from others. One single address bursts after its series.
+    """
     return tuple(
         Job(
             id=baseline_job_id(verification, attempt, candidate.vantage.id),
@@ -64,7 +68,7 @@ def baseline_jobs(
             target=target,
             source=candidate.source,
             start_at_ns=start_at_ns,
-            steps=_baseline_steps("/" in candidate.source, policy),
+            steps=_baseline_steps(candidate, policy),
             timeout_ns=policy.timeout_ns,
             linger_ns=policy.linger_ns,
             # The owner may take all the time there is; each round then sets a new end.
@@ -74,11 +78,13 @@ def baseline_jobs(
     )
 
 
-def _baseline_steps(prefix: bool, policy: Policy) -> tuple[Step, ...]:
+def _baseline_steps(candidate: Candidate, policy: Policy) -> tuple[Step, ...]:
     kind, spacing = ExchangeKind.CLIENT_V4, policy.baseline_spacing_ns
-    if not prefix:
-        return tuple(Step(kind, i * spacing) for i in range(policy.baseline_exchanges))
     burst = tuple(Step(kind, i * policy.prefix_burst_spacing_ns) for i in range(policy.prefix_burst))
+    if "/" not in candidate.source:
+        series = tuple(Step(kind, i * spacing) for i in range(policy.baseline_exchanges))
+        after = policy.baseline_exchanges * spacing
+        return series + tuple(Step(kind, after + step.offset_ns) for step in burst if candidate.tries_limit)
     after = policy.prefix_burst * policy.prefix_burst_spacing_ns
     return burst + tuple(Step(kind, after + i * spacing, source_slot=i + 1) for i in range(policy.baseline_exchanges))
 
@@ -109,7 +115,7 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
     """
     outcomes = classify_report(report)
     bursting = policy.prefix_burst if "/" in candidate.source else 0
-    burst, series = outcomes[:bursting], outcomes[bursting:]
+    burst, series = outcomes[:bursting], outcomes[bursting : bursting + policy.baseline_exchanges]
     counted = [outcome for outcome in series if outcome is not Outcome.PROBE_FAILED]
     answered = sum(outcome.shows_presence for outcome in counted)
     served_in_burst = sum(outcome.shows_presence for outcome in burst)

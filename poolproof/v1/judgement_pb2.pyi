@@ -443,9 +443,12 @@ class Challenge(_message.Message):
     VARIANT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     AIM_FIELD_NUMBER: _builtins.int
+    REFUSES_FIELD_NUMBER: _builtins.int
     method: Global___Method.ValueType
     variant: Global___Variant.ValueType
     aim: Global___Assurance.ValueType
+    refuses: _builtins.bool
+    """Some vantage was refused in the baseline: something before the target refuses by itself."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]: ...
     def __init__(
@@ -455,10 +458,11 @@ class Challenge(_message.Message):
         variant: Global___Variant.ValueType = ...,
         rows: _abc.Iterable[Global___Row] | None = ...,
         aim: Global___Assurance.ValueType = ...,
+        refuses: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aim", b"aim", "method", b"method", "rows", b"rows", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aim", b"aim", "method", b"method", "refuses", b"refuses", "rows", b"rows", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

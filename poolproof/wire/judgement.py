@@ -148,6 +148,7 @@ def challenge_to_wire(challenge: Challenge) -> pb.Challenge:
             for row in challenge.rows
         ],
         aim=ASSURANCES.to_wire(challenge.aim),
+        refuses=challenge.refuses,
     )
 
 
@@ -166,6 +167,7 @@ def challenge_from_wire(message: pb.Challenge, field: str = "challenge") -> Chal
         variant=VARIANTS.from_wire(f"{field}.variant", message.variant),
         rows=tuple(_row_from_wire(row, f"{field}.rows[{index}]") for index, row in enumerate(message.rows)),
         aim=ASSURANCES.from_wire(f"{field}.aim", message.aim),
+        refuses=message.refuses,
     )
 
 

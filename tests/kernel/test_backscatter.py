@@ -154,6 +154,37 @@ def test_refusals_in_the_baseline_are_remembered() -> None:
     path = paths[VantageId(first)]
     assert path is not None
     assert (path.asked, path.answered, path.refused) == (8, 7, 1)
+    challenge = attempt_of(done).challenge
+    assert challenge is not None
+    assert challenge.refuses
+    untouched = attempt_of(challenged()).challenge
+    assert untouched is not None
+    assert not untouched.refuses
+
+
+def test_one_single_address_tries_after_its_series_whether_the_target_refuses_who_asks_too_fast() -> None:
+    """A limiter that refuses only the burst: the path is as good as any, and its refusals are remembered."""
+
+    def see(_: Verification, job: Job) -> Report:
+        return report(job, lambda i: i < 11, refused=True)
+
+    step = handle(requested(), begin(), START_NS, POLICY)
+    (trying,) = [c.vantage.id for c in attempt_of(step.verification).candidates if c.tries_limit]
+    (longest,) = [job for job in step.dispatch if len(job.steps) > POLICY.baseline_exchanges]
+    assert longest.vantage == trying
+    done = reported(step, see).verification
+    paths = {entry.vantage: entry.path for entry in attempt_of(done).paths}
+    path = paths[trying]
+    assert path is not None
+    assert (path.asked, path.answered, path.refused) == (8, 8, 3)
+    challenge = attempt_of(done).challenge
+    assert challenge is not None
+    assert challenge.refuses
+
+
+def test_witnesses_need_no_trial_of_a_limiter_that_refuses() -> None:
+    step = handle(requested(Variant.ALLOW_ONLY), begin(), START_NS, POLICY)
+    assert {len(job.steps) for job in step.dispatch} == {POLICY.baseline_exchanges}
 
 
 def test_silence_at_a_prefix_is_watched_as_a_whole() -> None:

@@ -81,15 +81,9 @@ def flooded(asked: Challenge, kind: UnaskedKind, count: int) -> tuple[Observatio
     )
 
 
-def limited(asked: Challenge) -> Challenge:
-    """Somebody was refused before the challenge."""
-    rows = tuple(replace(row, path=replace(row.path, refused=1)) for row in asked.rows)
-    return replace(asked, rows=rows)
-
-
 BLOCK, HIDDEN = challenge(witnesses=2), challenge(variant=Variant.ALLOW_ONLY)
 PREFIXES, FEW = challenge(witnesses=2, prefix=True), challenge(silent=3)
-LIMITED = limited(BLOCK)
+LIMITED = replace(BLOCK, refuses=True)
 SEEN: dict[str, Verification] = {
     "proven-by-drop": verification(BLOCK, enacted(BLOCK, 3), 3, State.CONCLUDED),
     "proven-by-reject": verification(BLOCK, enacted(BLOCK, 3, Outcome.REFUSED), 3, State.CONCLUDED),

@@ -252,14 +252,9 @@ def test_unasked_packets_at_those_who_are_answered_say_nothing() -> None:
     assert isinstance(judge((asked, rounds(asked, 3), seen)).verdict, ControlProven)
 
 
-def refused_before(asked: Challenge) -> Challenge:
-    rows = tuple(replace(row, path=replace(row.path, refused=1 if i == 3 else 0)) for i, row in enumerate(asked.rows))
-    return replace(asked, rows=rows)
-
-
 def test_refusals_that_came_before_the_challenge_too_are_never_strong() -> None:
     """A rate limiter that rejects: a flood makes it refuse whomever one likes, and its refusals quote our packets."""
-    verdict = judged(refused_before(challenge(witnesses=2)), 4, Outcome.REFUSED)
+    verdict = judged(replace(challenge(witnesses=2), refuses=True), 4, Outcome.REFUSED)
     assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
 
 
@@ -274,7 +269,7 @@ def test_a_refusal_of_somebody_who_should_be_answered_makes_all_refusals_doubtfu
 
 
 def test_silence_at_prefixes_is_strong_whatever_refuses_elsewhere() -> None:
-    verdict = judged(refused_before(challenge(prefix=True)), 4)
+    verdict = judged(replace(challenge(prefix=True), refuses=True), 4)
     assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.PREFIX)
 
 

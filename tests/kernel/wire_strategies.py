@@ -160,6 +160,7 @@ challenges = st.builds(
     st.sampled_from(Variant),
     st.integers(1, 3).flatmap(_rows),
     st.sampled_from(Assurance),
+    st.booleans(),
 )
 rounds = st.builds(Round, counts, counts, times, st.lists(st.integers(0, 4095), max_size=3).map(tuple))
 observations = st.builds(
@@ -202,7 +203,7 @@ attempts = st.builds(
     seed=st.binary(min_size=1, max_size=64),
     traceparent=traceparents,
     started_at_ns=times,
-    candidates=st.lists(st.builds(Candidate, vantages, addresses | prefixes), max_size=2).map(tuple),
+    candidates=st.lists(st.builds(Candidate, vantages, addresses | prefixes, st.booleans()), max_size=2).map(tuple),
     baseline_start_at_ns=times,
     paths=st.lists(st.builds(BaselinePath, ids.map(VantageId), st.none() | paths), max_size=2).map(tuple),
     challenge=st.none() | challenges,

@@ -51,7 +51,8 @@ def judged(asked: Job, **limits: Any) -> Permit | Refusal:
         (job(timeout_ns=0), GuardRule.DURATION, "timeout_ns: 0"),
         (job(linger_ns=61 * S), GuardRule.DURATION, "linger_ns"),
         (job(offsets_s=(0, 899)), GuardRule.DURATION, "duration_ns: 902000000000"),
-        (job(offsets_s=(0, 1)), GuardRule.PACE, "steps 0 and 1 are 1 s apart"),
+        (job(watch_until_ns=EPOCH_NS + 288_001 * S), GuardRule.WATCH, "guard.max_watch_ns is 288000000000000"),
+        (job(offsets_s=(0, 0.1)), GuardRule.PACE, "steps 0 and 1 are 0.1 s apart"),
     ],
 )
 def test_each_rule_refuses_and_names_field_value_and_limit(asked: Job, rule: GuardRule, words: str) -> None:
@@ -71,6 +72,8 @@ def test_each_rule_refuses_and_names_field_value_and_limit(asked: Job, rule: Gua
         prefix_job(source="2001:db8:7::abc"),
         prefix_job(source="2001:db8:7::/96"),
         job(start_at_ns=EPOCH_NS + 600 * S),
+        job(watch_until_ns=EPOCH_NS + 288_000 * S),
+        job(watch_until_ns=1),
     ],
 )
 def test_decent_work_is_permitted(asked: Job) -> None:
@@ -97,13 +100,13 @@ def test_no_special_purpose_target_ever_passes(address: ipaddress.IPv4Address | 
 
 
 def test_the_whole_course_of_a_verification_by_policy_is_permitted() -> None:
-    """The baseline with the prefix's burst, rounds as soon as they may follow, and another attempt."""
+    """The baseline with its burst, rounds as soon as they may follow, and another attempt."""
     policy = POLICY_2026_11
     vantage = Vantage(VantageId("v1"), OWN, OWN_V6, PREFIX, 64500, Rir.RIPE)
     for source, target in (("192.0.2.7", TARGET), (PREFIX, TARGET_V6)):
         guard, start = Guard(settings()), EPOCH_NS + 2 * S
         for attempt in range(3):
-            candidate = Candidate(vantage, source)
+            candidate = Candidate(vantage, source, tries_limit="/" not in source)
             jobs = list(baseline_jobs(VerificationId("w"), attempt, Target(target), [candidate], start, policy))
             first = max(baseline_ends_ns(start, policy) - policy.report_grace_ns, start + 22 * S)
             single = (Step(ExchangeKind.CLIENT_V4, 0),)
