@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -94,7 +95,9 @@ class Calibrations:
         for name in await open_ids(self._stage.store):
             held = await load(self._stage.store, name)
             if held is not None and held.verification.purpose is Purpose.CALIBRATION:
-                await self._stage.conductor.withdraw(name)
+                # It may have come to its end by itself since it was looked up.
+                with contextlib.suppress(NotNowError):
+                    await self._stage.conductor.withdraw(name)
         if not self._addresses.places:
             _log.warning("no calibrations: calibration_listen is empty, so that a probe that lies is not found")
             return
