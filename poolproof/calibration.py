@@ -138,11 +138,17 @@ def examine(exchange: Exchange, outcome: Outcome, heard: Sequence[Heard], *, mea
     return Finding.MISSING if expected and answering_reply(exchange) is None else Finding.TRUE
 
 
-def examine_report(report: Report, truth: Truth, *, meant: bool) -> tuple[Finding, ...]:
-    """One finding for each exchange of a report, in order."""
+def examine_report(report: Report, truth: Truth, meant: Sequence[bool]) -> tuple[Finding, ...]:
+    """One finding for each exchange of a report, in order.
+
+    Args:
+        report: as it came.
+        truth: all that the target received.
+        meant: for each exchange, whether the target would have answered it.
+    """
     return tuple(
-        examine(exchange, outcome, truth.get(exchange.request[_TRANSMIT], ()), meant=meant)
-        for exchange, outcome in zip(report.exchanges, classify_report(report), strict=True)
+        examine(exchange, outcome, truth.get(exchange.request[_TRANSMIT], ()), meant=would)
+        for exchange, outcome, would in zip(report.exchanges, classify_report(report), meant, strict=True)
     )
 
 

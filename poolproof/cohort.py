@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolproof.challenge import Challenge, Expectation, Method, Path, Row, expectation, within_reach
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.policy import Policy
-from poolproof.target import Family, Target
+from poolproof.refusal import ASKED_FOR
+from poolproof.target import Family, Target, halves
 from poolproof.variant import Variant
 
 _DRAWS = 64
@@ -31,13 +32,10 @@ class Candidate:
         vantage: the vantage.
         source: what the baseline is sent from, which must be what a silent role shows later: an address that was never
             answered before the challenge proves nothing by not being answered after it.
-        tries_limit: its series ends with a burst from its one address, to find out whether the target refuses who asks
-            too fast: then a flood could make it refuse anybody.
     """
 
     vantage: Vantage
     source: str
-    tries_limit: bool = False
 
 
 def candidates(
@@ -67,11 +65,7 @@ def candidates(
         if covered >= ideal:
             break
     taken = best[1] if best is not None else []
-    sources = [(vantage, source) for vantage in taken if (source := _source(vantage, target.family))]
-    # Prefixes try it by themselves. The last one in the order of spread is needed least, should it be limited for long.
-    trying = next((vantage.id for vantage, source in reversed(sources) if "/" not in source), None)
-    blocked = variant is Variant.BLOCK
-    return tuple(Candidate(vantage, source, blocked and vantage.id == trying) for vantage, source in sources)
+    return tuple(Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family)))
 
 
 def _coverage(vantages: Sequence[Vantage], family: Family, policy: Policy) -> tuple[int, int]:
@@ -138,7 +132,7 @@ def draw(
             break
     if best is None:
         return None
-    rows = best[1]
+    rows = _with_halves(_with_refusals(best[1], seed), seed)
     aim = within_reach(policy, rows, attempt)
     return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
 
@@ -177,6 +171,32 @@ def _rows(
         perspective = Perspective(vantage.id, role, source or "", vantage.asn, vantage.rir)
         rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expected,), paths[vantage.id][1]))
     return tuple(rows)
+
+
+def _with_refusals(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Each verifier asks to be refused in one of two ways, drawn in turn; see `poolproof.refusal`."""
+    verifiers = [row.perspective.vantage for row in rows if row.perspective.role is Role.MUST_BE_BLOCKED]
+    order = {vantage: place for place, vantage in enumerate(_shuffled(verifiers, seed, "refusals"))}
+    return tuple(
+        replace(row, refusal=ASKED_FOR[order[row.perspective.vantage] % len(ASKED_FOR)])
+        if row.perspective.role is Role.MUST_BE_BLOCKED
+        else row
+        for row in rows
+    )
+
+
+def _with_halves(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Of each verifier's prefix the owner is told one half, drawn by the seed; the other must go on being answered."""
+    halved: list[Row] = []
+    for row in rows:
+        view = row.perspective
+        parts = halves(view.source) if view.role is Role.MUST_BE_BLOCKED and view.is_prefix else None
+        if parts is None:
+            halved.append(row)
+            continue
+        upper = hmac.digest(seed, f"half/{view.vantage}".encode(), "sha256")[0] & 1
+        halved.append(replace(row, perspective=replace(view, source=parts[upper]), neighbour=parts[1 - upper]))
+    return tuple(halved)
 
 
 def _score(rows: Sequence[Row], policy: Policy) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from poolproof.fleet import Role
 from poolproof.ids import VantageId, VerificationId
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.serving import Behaviour, Refusal
+from poolproof.target import within
 from poolproof.variant import Variant
 
 
@@ -119,13 +120,16 @@ def draw_looks(draw_key: bytes, address: str) -> Behaviour:
     )
 
 
-def serves(enactment: Enactment, challenge: Challenge | None, vantage: VantageId | None, *, enacted: bool) -> bool:
+def serves(
+    enactment: Enactment, challenge: Challenge | None, vantage: VantageId | None, source: str, *, enacted: bool
+) -> bool:
     """Whether the target answers somebody.
 
     Args:
         enactment: the owner's.
         challenge: what it was asked to do; None before it was.
         vantage: who asks; None: somebody who is no vantage.
+        source: the address that they ask from.
         enacted: the owner has done what it does.
     """
     if enactment.mode is Mode.DARK:
@@ -140,10 +144,10 @@ def serves(enactment: Enactment, challenge: Challenge | None, vantage: VantageId
         case Mode.DOWN:
             return False
         case Mode.WHOLE:
-            return not blocked(challenge, vantage)
+            return not blocked(challenge, vantage, source)
         case Mode.PART:
             spared = _share(enactment.key, f"spared/{vantage}") < Fraction(1, 2)
-            return spared or not blocked(challenge, vantage)
+            return spared or not blocked(challenge, vantage, source)
         case _:
             assert_never(enactment.mode)
 
@@ -153,10 +157,14 @@ def sends_stray(enactment: Enactment, vantage: VantageId) -> bool:
     return _share(enactment.key, f"stray/{vantage}") < STRAYS
 
 
-def blocked(challenge: Challenge, vantage: VantageId | None) -> bool:
-    """Whether an owner who does all that was asked blocks somebody. Witnesses are told to nobody: strangers to it."""
+def blocked(challenge: Challenge, vantage: VantageId | None, source: str) -> bool:
+    """Whether an owner who does all that was asked blocks an address.
+
+    Witnesses are told to nobody, and of a prefix the owner is told one half: the rest are strangers to it.
+    """
     for row in challenge.rows:
-        if row.perspective.vantage == vantage and row.perspective.role is not Role.WITNESS:
+        view = row.perspective
+        if view.vantage == vantage and view.role is not Role.WITNESS and within(source, view.source):
             return Expectation.SILENCE in row.expected
     return challenge.variant is Variant.ALLOW_ONLY
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from poolproof.ids import VantageId
 from poolproof.job import Report
 from poolproof.target import Target, within
 from poolproof.verification import Foreign, ForeignReportError
 
 
-def check(report: Report, vantage: VantageId, source: str, target: Target, exchanges: int) -> None:
+def check(report: Report, vantage: VantageId, sources: Sequence[str], target: Target) -> None:
     """A probe that mixes things up must not make another server's silence evidence against this one.
 
     Args:
         report: of a job.
         vantage: who was asked.
-        source: the address, or the prefix, that it was asked to send from.
+        sources: for each step of the job the address, or the prefix, that it was asked to send from.
         target: what was asked.
-        exchanges: how many steps the job has.
 
     Raises:
         ForeignReportError: it is not.
@@ -26,12 +27,12 @@ def check(report: Report, vantage: VantageId, source: str, target: Target, excha
             Foreign.OTHER_VANTAGE,
             f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}",
         )
-    if len(report.exchanges) != exchanges:
+    if len(report.exchanges) != len(sources):
         raise ForeignReportError(
             Foreign.OTHER_TARGET,
-            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}",
+            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {len(sources)}",
         )
-    for exchange in report.exchanges:
+    for exchange, source in zip(report.exchanges, sources, strict=True):
         if (exchange.destination, exchange.port) != (target.address, target.port):
             raise ForeignReportError(
                 Foreign.OTHER_TARGET,

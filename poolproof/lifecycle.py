@@ -30,10 +30,11 @@ from poolproof.plan import (
     baseline_ends_ns,
     baseline_exchanges,
     baseline_jobs,
-    observations,
+    observation,
     parse_job_id,
     path,
     round_ends_ns,
+    round_exchanges,
     round_jobs,
 )
 from poolproof.policy import Policy
@@ -189,13 +190,14 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
     if phase == BASELINE:
         for candidate in attempt.candidates:
             if candidate.vantage.id == vantage:
-                check(report, vantage, candidate.source, verification.target, baseline_exchanges(candidate, policy))
+                sources = (candidate.source,) * baseline_exchanges(candidate, policy)
+                check(report, vantage, sources, verification.target)
                 return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
     elif attempt.challenge is not None and (fired := _fired(attempt, phase)) is not None:
         for row in fired.leased:
-            perspective = attempt.challenge.rows[row].perspective
-            if perspective.vantage == vantage:
-                check(report, vantage, perspective.source, verification.target, 1)
+            asked = attempt.challenge.rows[row]
+            if asked.perspective.vantage == vantage:
+                check(report, vantage, round_exchanges(asked, fired.number), verification.target)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     earlier = (each.number for each in verification.attempts[:-1])
     old = any(parse_job_id(report.job, verification.id, number)[0] for number in earlier)
@@ -226,14 +228,14 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    seen = observations(report, row, number, attempt.challenge.rows[row].path)
+    seen = observation(report, row, attempt.challenge.rows[row], number)
     if expected is Expectation.ANSWER:
         # An expected answer needs no packet: the raw report is kept, and this record must stay small. Nor is it a flood
         # in a monitor's name that could make it look blocked.
-        seen = tuple(replace(each, packet=b"", unasked=(), unasked_total=0) for each in seen)
-    attempt = replace(attempt, observations=attempt.observations + seen)
+        seen = replace(seen, packet=b"", unasked=(), unasked_total=0)
+    attempt = replace(attempt, observations=(*attempt.observations, seen))
     verification = _update(verification, attempt)
-    refutes = expected is Expectation.SILENCE and any(each.outcome.is_answer or each.unasked for each in seen)
+    refutes = expected is Expectation.SILENCE and (seen.outcome.is_answer or bool(seen.unasked))
     if not refutes and not _accounted(attempt) and now_ns < round_ends_ns(attempt.rounds[-1].start_at_ns, policy):
         return Step(verification)
     return _advance(verification, now_ns, policy)
@@ -332,7 +334,6 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
         if any(seen.unasked for _, seen in known):
             reason = Reason.BACKSCATTER
         return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
-    challenge = replace(challenge, refuses=any(seen.refused for _, seen in known))
     challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
     return _update(replace(verification, state=State.CHALLENGED), challenged)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -17,11 +17,11 @@ from poolproof.calibration import (
     target_was_well,
     trial,
 )
-from poolproof.challenge import Expectation
+from poolproof.challenge import Challenge, Expectation
 from poolproof.enactment import Enactment, serves
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Report
-from poolproof.plan import baseline_job_id, round_job_id
+from poolproof.plan import baseline_job_id, round_exchanges, round_job_id
 from poolproof.verification import Verification
 
 
@@ -83,34 +83,43 @@ def _examined(calibration: Verification, reports: Mapping[JobId, Report], truth:
         return {}
     found: _Seen = {}
 
-    def take(job: JobId, vantage: VantageId, stratum: Stratum, *, meant: bool) -> None:
+    def take(job: JobId, vantage: VantageId, strata: Sequence[Stratum], challenge: Challenge | None) -> None:
         mine = found.setdefault(vantage, {})
-        if (report := reports.get(job)) is not None:
-            mine[stratum] = mine.get(stratum, ()) + _of(report, truth, meant=meant)
+        if (report := reports.get(job)) is None:
+            return
+        enacted = challenge is not None
+        meant = [
+            serves(enactment, challenge, vantage, exchange.source, enacted=enacted) for exchange in report.exchanges
+        ]
+        for stratum, each in zip(strata, _of(report, truth, meant), strict=True):
+            mine[stratum] = (*mine.get(stratum, ()), each)
 
     for candidate in attempt.candidates:
         name = candidate.vantage.id
         job = baseline_job_id(calibration.id, attempt.number, name)
-        take(job, name, Stratum.BASELINE, meant=serves(enactment, None, name, enacted=False))
+        asked = len(reports[job].exchanges) if job in reports else 0
+        take(job, name, [Stratum.BASELINE] * asked, None)
     if attempt.challenge is None:
         return found
     for fired in attempt.rounds:
         for index in fired.leased:
             row = attempt.challenge.rows[index]
             name = row.perspective.vantage
-            quiet = row.expected[fired.window] is Expectation.SILENCE
             job = round_job_id(calibration.id, attempt.number, fired.number, name)
-            stratum = Stratum.UNSERVED if quiet else Stratum.SERVED
-            take(job, name, stratum, meant=serves(enactment, attempt.challenge, name, enacted=True))
+            quiet = row.expected[fired.window] is Expectation.SILENCE
+            strata = [
+                Stratum.UNSERVED if quiet and source == row.perspective.source else Stratum.SERVED
+                for source in round_exchanges(row, fired.number)
+            ]
+            take(job, name, strata, attempt.challenge)
     return found
 
 
-def _of(report: Report, truth: Truth, *, meant: bool) -> tuple[Examined, ...]:
-    findings = examine_report(report, truth, meant=meant)
-    return tuple(
-        Examined(f"{report.job} #{number}", finding, opens_trial(exchange, finding, truth, meant=meant))
-        for number, (exchange, finding) in enumerate(zip(report.exchanges, findings, strict=True))
-    )
+def _of(report: Report, truth: Truth, meant: Sequence[bool]) -> Iterator[Examined]:
+    findings = examine_report(report, truth, meant)
+    for number, (exchange, finding, would) in enumerate(zip(report.exchanges, findings, meant, strict=True)):
+        opens = opens_trial(exchange, finding, truth, meant=would)
+        yield Examined(f"{report.job} #{number}", finding, opens)
 
 
 def _trials(vantage: VantageId, seen: _Seen, key: bytes) -> Mapping[Stratum, Examined]:

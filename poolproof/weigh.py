@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from poolproof.evidence import domain_evidence, loss_bound, round_evidence
-from poolproof.matrix import Matrix, RoundState
+from poolproof.matrix import Matrix, Refusals, RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
 
@@ -60,24 +60,35 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
         numbers.setdefault(state.window, []).append(state.number)
     unwatched = frozenset[int]() if watched else matrix.unwatched
     refusing: set[_Domain] = set()
-    domains: dict[_Domain, tuple[Assurance, Assurance]] = {}
+    domains: dict[_Domain, _Standing] = {}
     blocked: list[_Blocked] = []
     for i in matrix.layout.must_be_silent:
         line = matrix.cells[i]
-        standing = _standing(matrix.layout.forgeable[i], matrix.refuses_unasked, i in unwatched)
+        looked = i not in unwatched
+        standing = _standing(matrix, i, forgeable=matrix.layout.forgeable[i], watched=looked)
+        alone = [number for row, number in matrix.alone if row == i] if matrix.rows[i].neighbour else []
         for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
             domain = (matrix.rows[i].perspective.asn, window)
             held = domains.get(domain)
-            domains[domain] = standing if held is None else (max(held[0], standing[0]), max(held[1], standing[1]))
+            domains[domain] = standing if held is None else _Standing(*map(max, held, standing))
             mine = numbers.get(window, ())
             silent = [number for number in mine if line[number] is _SILENT]
             refused = [number for number in mine if line[number] is _REFUSED] if len(silent) < len(mine) else []
             if refused:
                 refusing.add(domain)
+            if alone:
+                # Here a limit by prefix explains the silence, which a flood at one address of it can fill.
+                lesser = _standing(matrix, i, forgeable=True, watched=looked)
+                dim = [number for number in silent if number in alone]
+                dim_refused = [number for number in refused if number in alone]
+                if dim or dim_refused:
+                    blocked.append(_Blocked(i, domain, dim, dim_refused, lesser.silence, lesser.refusal))
+                silent = [number for number in silent if number not in alone]
+                refused = [number for number in refused if number not in alone]
             if silent or refused:
-                blocked.append(_Blocked(i, domain, silent, refused, *standing))
+                blocked.append(_Blocked(i, domain, silent, refused, standing.silence, standing.refusal))
     return Weight(
         worth=_by_assurance(matrix, counted, blocked, refusing, policy),
         limit={level: _limit(domains.values(), level, bool(refusing), policy) for level in Assurance},
@@ -86,16 +97,27 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
     )
 
 
-def _standing(forgeable: bool, refuses_unasked: bool, unwatched: bool) -> tuple[Assurance, Assurance]:
-    """Up to which assurance a row's silence and its refusals stand against an attacker.
+class _Standing(NamedTuple):
+    """Up to which assurance a row's silence and refusals stand against an attacker, now and with refusals to come."""
 
-    Silence at an address that was told can be forged (design 2a). A refusal that quotes our packet cannot, whoever was
-    asked, unless something before the target refuses by itself. Where no tripwire looked for a flood's backscatter,
-    all is worth one less.
+    silence: Assurance
+    refusal: Assurance
+    refusal_at_best: Assurance
+
+
+def _standing(matrix: Matrix, row: int, *, forgeable: bool, watched: bool) -> _Standing:
+    """Silence at an address that was told can be forged (design 2a).
+
+    A refusal that quotes our packet there stands only if the refusals are of the two ways that were asked for, which no
+    rate limiter is, or the daemon's own. Where no tripwire looked for a flood's backscatter, all is worth one less.
     """
     silence = Assurance.MEDIUM if forgeable else Assurance.STRONG
-    refusal = Assurance.MEDIUM if refuses_unasked else Assurance.STRONG
-    return _LESS[silence] if unwatched else silence, _LESS[refusal] if unwatched else refusal
+    own = matrix.refusals is Refusals.AS_ASKED or row in matrix.kissed
+    refusal = Assurance.STRONG if own else silence
+    at_best = silence if matrix.refusals is Refusals.OTHERWISE and not own else Assurance.STRONG
+    if watched:
+        return _Standing(silence, refusal, at_best)
+    return _Standing(_LESS[silence], _LESS[refusal], _LESS[at_best])
 
 
 _LESS = {Assurance.STRONG: Assurance.MEDIUM, Assurance.MEDIUM: Assurance.WEAK}
@@ -133,13 +155,13 @@ def _by_assurance(
     return worth
 
 
-def _limit(domains: Iterable[tuple[Assurance, Assurance]], level: Assurance, refusing: bool, policy: Policy) -> float:
+def _limit(domains: Iterable[_Standing], level: Assurance, refusing: bool, policy: Policy) -> float:
     """Where one domain refuses, the others may yet."""
     nats = 0.0
-    for silence, refusal in domains:
-        if refusing and refusal >= level:
+    for standing in domains:
+        if refusing and standing.refusal_at_best >= level:
             nats += policy.most_per_refusing_domain
-        elif silence >= level:
+        elif standing.silence >= level:
             nats += policy.most_per_domain
     return nats
 

@@ -7,8 +7,8 @@ spent comes back only through longer pauses.
 
 Packets are *planned*: a job's send times are known when it is leased, up to minutes ahead, so everything here works on
 lists of times and never asks what time it is. Sources inside the probe's prefix count as one, because a target may
-limit by prefix. One *burst* per job is let through: some exchanges from a single address in quick succession, by which
-the baseline finds out whether the target limits by prefix, or refuses who asks too fast.
+limit by prefix. One *burst* per job is let through: some exchanges from a single address of the prefix in quick
+succession, by which the baseline finds out whether the target limits by prefix.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ class Pace:
 def paced_times(job: Job) -> tuple[int, ...] | str:
     """The send times of a job that the pace applies to: all but those of its one burst. Or why its burst is none.
 
-    A burst is a run of steps less than 2 s apart, at least 200 ms: up to 8 from one address and, where the source is a
-    prefix, up to two from other addresses of it beside them.
+    A burst is a run of steps less than 2 s apart, at least 200 ms, of a job whose source is a prefix: up to 8 in one
+    source slot, and up to two in other slots beside them.
     """
     times = [job.start_at_ns + step.offset_ns for step in job.steps]
     runs: list[list[int]] = []
@@ -148,6 +148,10 @@ def paced_times(job: Job) -> tuple[int, ...] | str:
     bursts = [run for run in runs if len(run) > 1]
     if not bursts:
         return tuple(times)
+    if "/" not in job.source:
+        first = bursts[0][0]
+        gap = _seconds(times[first + 1] - times[first])
+        return f"steps {first} and {first + 1} are {gap} apart; at least {_seconds(MIN_SPACING_NS)} from one address"
     if len(bursts) > 1:
         return f"steps {bursts[0][0]} and {bursts[1][0]} both begin a burst; one burst a job"
     problem = _burst_problem(job, bursts[0])
@@ -160,7 +164,7 @@ def _burst_problem(job: Job, run: Sequence[int]) -> str | None:
         if later.offset_ns - earlier.offset_ns < BURST_SPACING_NS:
             gap = _seconds(later.offset_ns - earlier.offset_ns)
             return f"steps {index} and {index + 1} are {gap} apart; a burst has at least {_seconds(BURST_SPACING_NS)}"
-    slots = [step.source_slot if "/" in job.source else 0 for step in steps]
+    slots = [step.source_slot for step in steps]
     longest = max(slots.count(slot) for slot in slots)
     if longest > BURST:
         return f"a burst of {longest} from one address; at most {BURST}"

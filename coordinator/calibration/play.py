@@ -104,7 +104,7 @@ class Play:
 
     def _serves(self, source: str) -> bool:
         vantage = self._stage.sources.vantage_of(source)
-        return serves(self._enactment, self._challenge, vantage, enacted=self._enacted)
+        return serves(self._enactment, self._challenge, vantage, source, enacted=self._enacted)
 
     def _owner(self, now: Verification) -> None:
         """What the owner does next, once, when its time comes."""

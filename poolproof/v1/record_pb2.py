@@ -26,21 +26,21 @@ from poolproof.v1 import evidence_pb2 as poolproof_dot_v1_dot_evidence__pb2
 from poolproof.v1 import judgement_pb2 as poolproof_dot_v1_dot_judgement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19poolproof/v1/record.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\x1a\x1cpoolproof/v1/judgement.proto\"X\n\tCandidate\x12&\n\x07vantage\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.Vantage\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x13\n\x0btries_limit\x18\x03 \x01(\x08\"D\n\x0c\x42\x61selinePath\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12 \n\x04path\x18\x02 \x01(\x0b\x32\x12.poolproof.v1.Path\"\xde\x03\n\rAttemptRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x15\n\rstarted_at_ns\x18\x04 \x01(\x06\x12+\n\ncandidates\x18\x05 \x03(\x0b\x32\x17.poolproof.v1.Candidate\x12\x1c\n\x14\x62\x61seline_start_at_ns\x18\x06 \x01(\x06\x12)\n\x05paths\x18\x07 \x03(\x0b\x32\x1a.poolproof.v1.BaselinePath\x12*\n\tchallenge\x18\x08 \x01(\x0b\x32\x17.poolproof.v1.Challenge\x12\x18\n\x10\x63hallenged_at_ns\x18\t \x01(\x06\x12\x13\n\x0bready_at_ns\x18\n \x01(\x06\x12#\n\x06rounds\x18\x0b \x03(\x0b\x32\x13.poolproof.v1.Round\x12/\n\x0cobservations\x18\x0c \x03(\x0b\x32\x19.poolproof.v1.Observation\x12&\n\x07verdict\x18\r \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12\x17\n\x0f\x63oncluded_at_ns\x18\x0e \x01(\x06\x12\x1b\n\x13\x64istrusted_vantages\x18\x0f \x03(\t\"\xda\x02\n\x12VerificationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12$\n\x06method\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x06 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\x12\x17\n\x0frequested_at_ns\x18\x08 \x01(\x06\x12.\n\x05state\x18\t \x01(\x0e\x32\x1f.poolproof.v1.VerificationState\x12-\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1b.poolproof.v1.AttemptRecord\x12\x13\n\x0b\x63\x61libration\x18\x0b \x01(\x08*\xa3\x02\n\x11VerificationState\x12\"\n\x1eVERIFICATION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cVERIFICATION_STATE_REQUESTED\x10\x01\x12\x1f\n\x1bVERIFICATION_STATE_BASELINE\x10\x02\x12!\n\x1dVERIFICATION_STATE_CHALLENGED\x10\x03\x12 \n\x1cVERIFICATION_STATE_MEASURING\x10\x04\x12 \n\x1cVERIFICATION_STATE_CONCLUDED\x10\x05\x12\x1e\n\x1aVERIFICATION_STATE_EXPIRED\x10\x06\x12 \n\x1cVERIFICATION_STATE_WITHDRAWN\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19poolproof/v1/record.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\x1a\x1cpoolproof/v1/judgement.proto\"C\n\tCandidate\x12&\n\x07vantage\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.Vantage\x12\x0e\n\x06source\x18\x02 \x01(\t\"D\n\x0c\x42\x61selinePath\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12 \n\x04path\x18\x02 \x01(\x0b\x32\x12.poolproof.v1.Path\"\xde\x03\n\rAttemptRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x15\n\rstarted_at_ns\x18\x04 \x01(\x06\x12+\n\ncandidates\x18\x05 \x03(\x0b\x32\x17.poolproof.v1.Candidate\x12\x1c\n\x14\x62\x61seline_start_at_ns\x18\x06 \x01(\x06\x12)\n\x05paths\x18\x07 \x03(\x0b\x32\x1a.poolproof.v1.BaselinePath\x12*\n\tchallenge\x18\x08 \x01(\x0b\x32\x17.poolproof.v1.Challenge\x12\x18\n\x10\x63hallenged_at_ns\x18\t \x01(\x06\x12\x13\n\x0bready_at_ns\x18\n \x01(\x06\x12#\n\x06rounds\x18\x0b \x03(\x0b\x32\x13.poolproof.v1.Round\x12/\n\x0cobservations\x18\x0c \x03(\x0b\x32\x19.poolproof.v1.Observation\x12&\n\x07verdict\x18\r \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12\x17\n\x0f\x63oncluded_at_ns\x18\x0e \x01(\x06\x12\x1b\n\x13\x64istrusted_vantages\x18\x0f \x03(\t\"\xda\x02\n\x12VerificationRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12$\n\x06method\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x06 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\x12\x17\n\x0frequested_at_ns\x18\x08 \x01(\x06\x12.\n\x05state\x18\t \x01(\x0e\x32\x1f.poolproof.v1.VerificationState\x12-\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1b.poolproof.v1.AttemptRecord\x12\x13\n\x0b\x63\x61libration\x18\x0b \x01(\x08*\xa3\x02\n\x11VerificationState\x12\"\n\x1eVERIFICATION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cVERIFICATION_STATE_REQUESTED\x10\x01\x12\x1f\n\x1bVERIFICATION_STATE_BASELINE\x10\x02\x12!\n\x1dVERIFICATION_STATE_CHALLENGED\x10\x03\x12 \n\x1cVERIFICATION_STATE_MEASURING\x10\x04\x12 \n\x1cVERIFICATION_STATE_CONCLUDED\x10\x05\x12\x1e\n\x1aVERIFICATION_STATE_EXPIRED\x10\x06\x12 \n\x1cVERIFICATION_STATE_WITHDRAWN\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERIFICATIONSTATE']._serialized_start=1093
-  _globals['_VERIFICATIONSTATE']._serialized_end=1384
+  _globals['_VERIFICATIONSTATE']._serialized_start=1072
+  _globals['_VERIFICATIONSTATE']._serialized_end=1363
   _globals['_CANDIDATE']._serialized_start=102
-  _globals['_CANDIDATE']._serialized_end=190
-  _globals['_BASELINEPATH']._serialized_start=192
-  _globals['_BASELINEPATH']._serialized_end=260
-  _globals['_ATTEMPTRECORD']._serialized_start=263
-  _globals['_ATTEMPTRECORD']._serialized_end=741
-  _globals['_VERIFICATIONRECORD']._serialized_start=744
-  _globals['_VERIFICATIONRECORD']._serialized_end=1090
+  _globals['_CANDIDATE']._serialized_end=169
+  _globals['_BASELINEPATH']._serialized_start=171
+  _globals['_BASELINEPATH']._serialized_end=239
+  _globals['_ATTEMPTRECORD']._serialized_start=242
+  _globals['_ATTEMPTRECORD']._serialized_end=720
+  _globals['_VERIFICATIONRECORD']._serialized_start=723
+  _globals['_VERIFICATIONRECORD']._serialized_end=1069
 # @@protoc_insertion_point(module_scope)

@@ -59,10 +59,7 @@ class Candidate(_message.Message):
 
     VANTAGE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
-    TRIES_LIMIT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    tries_limit: _builtins.bool
-    """Its series ends with a burst, to find out whether the target refuses who asks too fast."""
     @_builtins.property
     def vantage(self) -> _judgement_pb2.Vantage: ...
     def __init__(
@@ -70,11 +67,10 @@ class Candidate(_message.Message):
         *,
         vantage: _judgement_pb2.Vantage | None = ...,
         source: _builtins.str = ...,
-        tries_limit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vantage", b"vantage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "tries_limit", b"tries_limit", "vantage", b"vantage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "vantage", b"vantage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

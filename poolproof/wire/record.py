@@ -96,10 +96,7 @@ def _attempt_to_message(attempt: Attempt) -> pb.AttemptRecord:
         seed=attempt.seed,
         traceparent=attempt.traceparent,
         started_at_ns=attempt.started_at_ns,
-        candidates=[
-            pb.Candidate(vantage=vantage_to_wire(c.vantage), source=c.source, tries_limit=c.tries_limit)
-            for c in attempt.candidates
-        ],
+        candidates=[pb.Candidate(vantage=vantage_to_wire(c.vantage), source=c.source) for c in attempt.candidates],
         baseline_start_at_ns=attempt.baseline_start_at_ns,
         paths=[
             pb.BaselinePath(vantage_id=known.vantage, path=None if known.path is None else path_to_wire(known.path))
@@ -161,4 +158,4 @@ def _attempt_from_message(message: pb.AttemptRecord, field: str) -> Attempt:
 def _candidate_from_message(message: pb.Candidate, field: str) -> Candidate:
     checks.present(field, message, "vantage")
     source = checks.source(f"{field}.source", message.source)
-    return Candidate(vantage_from_wire(message.vantage, f"{field}.vantage"), source, message.tries_limit)
+    return Candidate(vantage_from_wire(message.vantage, f"{field}.vantage"), source)

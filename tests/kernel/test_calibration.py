@@ -48,7 +48,7 @@ FRESH = Conduct(VantageId("v1"))
 
 
 def finding(asked: Exchange, truth: Truth, *, meant: bool = True, controls: bool = True) -> Finding:
-    (found,) = examine_report(report([asked], controls=controls), truth, meant=meant)
+    (found,) = examine_report(report([asked], controls=controls), truth, [meant])
     return found
 
 

@@ -88,12 +88,12 @@ def test_shares_are_those_of_calibrations_that_are_really_drawn() -> None:
         enactment = draw_enactment(seed, VerificationId(f"c{n}"), POLICY)
         chosen = candidates(fleet(16), TARGET, Variant.BLOCK, seed, POLICY)
         asked += len(chosen)
-        reached = [each for each in chosen if serves(enactment, None, each.vantage.id, enacted=False)]
+        reached = [each for each in chosen if serves(enactment, None, each.vantage.id, each.source, enacted=False)]
         trials[Stratum.BASELINE] += len(reached)
         usable = [(each, Path(8, 8)) for each in reached]
         challenge = draw(usable, TARGET, Variant.BLOCK, 1, seed, POLICY) if usable else None
         for row in challenge.rows if challenge is not None else ():
-            if serves(enactment, challenge, row.perspective.vantage, enacted=True):
+            if serves(enactment, challenge, row.perspective.vantage, row.perspective.source, enacted=True):
                 quiet = Expectation.SILENCE in row.expected
                 trials[Stratum.UNSERVED if quiet else Stratum.SERVED] += 1
     for stratum, share in known.trials.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 
 import pytest
@@ -25,7 +26,7 @@ from poolproof.ntp import client_request, decode
 from poolproof.policy import POLICY_2026_11 as POLICY
 from poolproof.serving import reply_to
 from poolproof.variant import Variant
-from tests.kernel.fleets import START_NS, attempt_of, challenged
+from tests.kernel.fleets import START_NS, TARGET6, attempt_of, challenged
 
 KEY = bytes(range(32))
 
@@ -69,11 +70,18 @@ def test_owners_take_their_time_as_people_do() -> None:
 @pytest.mark.parametrize("mode", Mode)
 def test_whom_each_owner_answers(mode: Mode, variant: Variant) -> None:
     enactment, challenge = of(mode), challenge_of(variant)
-    reached = [row for row in challenge.rows if serves(enactment, None, row.perspective.vantage, enacted=False)]
+    reached = [
+        row
+        for row in challenge.rows
+        if serves(enactment, None, row.perspective.vantage, row.perspective.source, enacted=False)
+    ]
     if mode is Mode.DARK:
         assert reached == []
         return
-    after = {row.perspective: serves(enactment, challenge, row.perspective.vantage, enacted=True) for row in reached}
+    after = {
+        row.perspective: serves(enactment, challenge, row.perspective.vantage, row.perspective.source, enacted=True)
+        for row in reached
+    }
     wanted = {row.perspective: Expectation.ANSWER in row.expected for row in reached}
     match mode:
         case Mode.WHOLE:
@@ -88,16 +96,19 @@ def test_whom_each_owner_answers(mode: Mode, variant: Variant) -> None:
 
 def test_who_is_spared_by_half_an_enactment_is_drawn() -> None:
     challenge = challenge_of(Variant.BLOCK)
-    verifiers = [view.vantage for view in challenge.verifiers]
     parts = [each for each in map(drawn, range(3000)) if each.mode is Mode.PART]
-    spared = [serves(each, challenge, vantage, enacted=True) for each in parts for vantage in verifiers]
+    spared = [
+        serves(each, challenge, view.vantage, view.source, enacted=True)
+        for each in parts
+        for view in challenge.verifiers
+    ]
     expected = float((1 - UNREACHED) / 2)
     assert sum(spared) / len(spared) == pytest.approx(expected, abs=0.04)
 
 
 def test_some_vantages_are_never_reached() -> None:
     seen = [
-        serves(drawn(n), None, VantageId(f"v{v}"), enacted=False)
+        serves(drawn(n), None, VantageId(f"v{v}"), f"192.0.2.{v}", enacted=False)
         for n in range(400)
         for v in range(10)
         if drawn(n).mode is not Mode.DARK
@@ -110,7 +121,19 @@ def test_a_witness_is_a_stranger_to_the_owner(variant: Variant, stranger: bool) 
     challenge = challenge_of(variant)
     for witness in challenge.witnesses:
         assert witness.role is Role.WITNESS
-        assert blocked(challenge, witness.vantage) is blocked(challenge, None) is stranger
+        assert blocked(challenge, witness.vantage, witness.source) is stranger
+    assert blocked(challenge, None, "203.0.113.99") is stranger
+
+
+def test_of_a_prefix_the_half_that_was_told_is_blocked_and_the_other_is_not() -> None:
+    challenge = attempt_of(challenged(target=TARGET6, prefix=True)).challenge
+    assert challenge is not None
+    halves = [row for row in challenge.rows if row.neighbour]
+    assert halves
+    for row in halves:
+        told, other = (ipaddress.ip_network(each)[7] for each in (row.perspective.source, row.neighbour))
+        assert blocked(challenge, row.perspective.vantage, str(told))
+        assert not blocked(challenge, row.perspective.vantage, str(other))
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, (1 << 64) - 1))

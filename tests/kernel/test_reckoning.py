@@ -10,7 +10,7 @@ import pytest
 
 from poolproof.calibration import Finding, Heard, Stratum, Stray
 from poolproof.capture import Capture, UnaskedKind, UnaskedPacket
-from poolproof.challenge import Expectation
+from poolproof.challenge import Challenge, Expectation
 from poolproof.enactment import Enactment, Mode, draw_enactment, serves
 from poolproof.exchange import Reply
 from poolproof.ids import JobId, VantageId, VerificationId
@@ -20,7 +20,18 @@ from poolproof.policy import SECOND_NS
 from poolproof.reckoning import Reckoned, reckon
 from poolproof.verification import Reported, Step, Verification
 from tests.kernel.calibrations import answer_to
-from tests.kernel.fleets import POLICY, START_NS, attempt_of, begin, ends_ns, first_round, report, requested
+from tests.kernel.fleets import (
+    POLICY,
+    START_NS,
+    TARGET,
+    TARGET6,
+    attempt_of,
+    begin,
+    ends_ns,
+    first_round,
+    report,
+    requested,
+)
 
 KEY = bytes(range(32))
 
@@ -30,7 +41,7 @@ def owner(mode: Mode) -> Enactment:
     for n in range(100_000):
         drawn = draw_enactment(KEY, VerificationId(f"c{n}"), POLICY)
         everybody = all(
-            serves(replace(drawn, mode=Mode.NOTHING), None, VantageId(f"v{i:02}"), enacted=True) for i in range(16)
+            serves(replace(drawn, mode=Mode.NOTHING), None, VantageId(f"v{i:02}"), "", enacted=True) for i in range(16)
         )
         if drawn.mode is mode and everybody:
             return drawn
@@ -40,11 +51,12 @@ def owner(mode: Mode) -> Enactment:
 class Theatre:
     """A calibration played up to its first round, by honest probes but for those that a test sees to."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, *, prefix: bool = False) -> None:
         self.enactment = owner(mode)
         self.truth: dict[bytes, tuple[Heard, ...]] = {}
         self.reports: dict[JobId, Report] = {}
-        step = handle(requested(), begin(), START_NS, POLICY)
+        target = TARGET6 if prefix else TARGET
+        step = handle(requested(target=target), begin(prefix=prefix), START_NS, POLICY)
         step = self.report(step)
         self.now = step.verification
         if attempt_of(self.now).challenge is not None:
@@ -54,17 +66,18 @@ class Theatre:
     def report(self, step: Step) -> Step:
         at_ns, challenge = ends_ns(step.dispatch), attempt_of(step.verification).challenge
         for job in step.dispatch:
-            answered = serves(self.enactment, challenge, job.vantage, enacted=challenge is not None)
-            told = self.see(job, answered=answered)
+            told = self.see(job, challenge)
             self.reports[job.id] = told
             step = handle(step.verification, Reported(told), at_ns, POLICY)
         return step
 
-    def see(self, job: Job, *, answered: bool) -> Report:
+    def see(self, job: Job, challenge: Challenge | None) -> Report:
         seen = []
         for i, exchange in enumerate(report(job, False).exchanges):
             bits = crc32(f"{job.id} {i}".encode()) + 1
             asked = replace(exchange, request=exchange.request[:40] + bits.to_bytes(8, "big"))
+            enacted = challenge is not None
+            answered = serves(self.enactment, challenge, job.vantage, asked.source, enacted=enacted)
             answer = answer_to(asked, noise=bits) if answered else b""
             at_ns = asked.sent_at_ns + 10_000_000
             self.truth[asked.request[40:48]] = (Heard(asked.source, at_ns, answer, at_ns if answer else 0),)
@@ -106,6 +119,16 @@ def test_a_trial_each_where_an_answer_was_due_and_no_more() -> None:
     reckoned = nothing.reckoned()
     for vantage in nothing.told(Expectation.SILENCE):
         assert set(reckoned[vantage].trials) == {Stratum.BASELINE, Stratum.UNSERVED}
+
+
+@pytest.mark.parametrize("mode", [Mode.NOTHING, Mode.WHOLE])
+def test_of_a_prefix_each_half_is_tried_as_what_it_is(mode: Mode) -> None:
+    played = Theatre(mode, prefix=True)
+    reckoned = played.reckoned()
+    for vantage in played.told(Expectation.SILENCE):
+        wanted = {Stratum.BASELINE, Stratum.SERVED} | ({Stratum.UNSERVED} if mode is Mode.NOTHING else set())
+        assert set(reckoned[vantage].trials) == wanted, "the half that the owner was not told is answered in any case"
+        assert {each.finding for each in reckoned[vantage].all_seen} == {Finding.TRUE}
 
 
 def test_a_silence_that_was_invented_where_it_pays_fails_there_alone() -> None:

@@ -142,11 +142,7 @@ def test_what_is_no_decent_burst_is_refused(offsets: tuple[float, ...], slots: t
     assert why in problem
 
 
-def test_a_single_address_bursts_as_one_whatever_its_slots_say() -> None:
-    """The baseline's trial of a limiter that refuses: after the series, from the one address that there is."""
-    offsets = (0, 2.1, 4.2, *(6.3 + n * 0.25 for n in range(6)))
-    trial = job(offsets_s=offsets)
-    assert paced_times(trial) == tuple(trial.start_at_ns + round(offset * S) for offset in offsets[:3])
-    problem = paced_times(job(offsets_s=tuple(n * 0.25 for n in range(9)), slots=tuple(range(9))))
+def test_a_single_address_may_not_burst() -> None:
+    problem = paced_times(job(offsets_s=(0, 0.5)))
     assert isinstance(problem, str)
-    assert "a burst of 9 from one address; at most 8" in problem
+    assert "steps 0 and 1 are 0.5 s apart" in problem
