@@ -23,7 +23,7 @@ from poolproof.metering import Metering, metering_to
 from poolproof.policy import POLICIES
 from poolproof.semconv import Instrument, Metric
 from poolproof.tracing import NoSink
-from poolproof.verification import State, Verification
+from poolproof.verification import Purpose, State, Verification
 from probe.faulted import faulted_report
 from probe.metrics import METRICS as PROBE_METRICS
 from probe.metrics import ProbeMetrics
@@ -84,6 +84,12 @@ def before_its_last_report(done: Verification) -> Verification:
     attempt = done.attempts[1]
     open_still = replace(attempt, observations=attempt.observations[:2], concluded_at_ns=0)
     return replace(done, state=State.MEASURING, attempts=(done.attempts[0], open_still))
+
+
+def test_a_calibration_counts_in_no_metric_of_verdicts(coordinator: Reading) -> None:
+    done = replace(verification(), purpose=Purpose.CALIBRATION)
+    telemetry(coordinator).advanced(before_its_last_report(done), done, 0)
+    assert coordinator.points() == {}
 
 
 def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordinator: Reading) -> None:
