@@ -13,6 +13,7 @@ from enum import Enum
 
 from coordinator.ports import Clock
 from coordinator.settings import CoordinatorSettings
+from poolproof.conduct import Quarantine
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Vantage
 from poolproof.ids import JobId, VantageId
@@ -156,12 +157,13 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class VantageState:
-    """One vantage of the fleet, its agent if it is connected, and what was refused in its name."""
+    """One vantage of the fleet, its agent if it is connected, what was refused in its name, and why it gets no work."""
 
     vantage: Vantage
     agent: Agent | None
     last_heard_ns: int
     incidents: tuple[Incident, ...] = ()
+    quarantine: Quarantine | None = None
 
 
 class Registry:
@@ -180,6 +182,7 @@ class Registry:
         self._agents: dict[VantageId, Agent] = {}
         self._last_heard: dict[VantageId, int] = {}
         self._incidents: dict[VantageId, dict[str, Incident]] = {}
+        self._quarantined: dict[VantageId, Quarantine] = {}
         self._leaving = ""
 
     @property
@@ -250,13 +253,21 @@ class Registry:
             if not agent.queue.full():
                 agent.queue.put_nowait(Leaving(reason))
 
+    def quarantine(self, vantage: VantageId, why: Quarantine) -> None:
+        """From now on the vantage is given no work. It may stay connected, and what it holds it may still report."""
+        self._quarantined[vantage] = why
+
+    def release(self, vantage: VantageId) -> None:
+        """It may work again."""
+        self._quarantined.pop(vantage, None)
+
     def usable(self, family: Family) -> tuple[Vantage, ...]:
         """See `Dispatcher.usable`; in the fleet's order."""
         found: list[Vantage] = []
         now_ns = self._clock.now_ns()
         for vantage in self._fleet.values():
             agent = self._agents.get(vantage.id)
-            if agent is None or agent.draining or not self._alive(agent, now_ns):
+            if agent is None or agent.draining or not self._alive(agent, now_ns) or vantage.id in self._quarantined:
                 continue
             able = agent.hello.capabilities
             if family not in able.families or ExchangeKind.CLIENT_V4 not in able.kinds:
@@ -272,8 +283,8 @@ class Registry:
     def hand_out(self, vantage: VantageId, jobs: Sequence[Job]) -> bool:
         """See `Dispatcher.hand_out`."""
         agent = self._agents.get(vantage)
-        if agent is None or not jobs:
-            return agent is not None
+        if agent is None or vantage in self._quarantined or not jobs:
+            return agent is not None and vantage not in self._quarantined
         wanted = agent.outstanding | {job.id for job in jobs}
         chunks = [tuple(jobs[at : at + MAX_LEASED_JOBS]) for at in range(0, len(jobs), MAX_LEASED_JOBS)]
         room = self._settings.send_queue - agent.queue.qsize()
@@ -292,6 +303,7 @@ class Registry:
                 agent := self._agents.get(name),
                 agent.last_heard_ns if agent else self._last_heard.get(name, 0),
                 tuple(known for _, known in sorted(self._incidents.get(name, {}).items())),
+                self._quarantined.get(name),
             )
             for name in sorted(self._fleet)
         )

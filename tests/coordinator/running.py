@@ -33,6 +33,7 @@ linger_ns = 20_000_000
 report_grace_ns = 100_000_000
 missing_grace_ns = 20_000_000_000
 retry_spacing_ns = 100_000_000
+calibration_ready_ns = 100_000_000
 """
 TARGET = "127.7.9.9"
 T = TypeVar("T")
@@ -94,6 +95,12 @@ def stub(channel: grpc.aio.Channel) -> verification_pb2_grpc.VerificationService
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_udp_port(address: str) -> int:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 

@@ -52,7 +52,9 @@ def test_how_many_attempts_can_be_strong(domains: int, attempts: int) -> None:
     assert attempts == 0 or f"attempt {attempts}" in section(PAGE, "## How much is enough")
 
 
-@pytest.mark.parametrize("page", ["docs/evidence.md", "docs/threat-model.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/evidence.md", "docs/threat-model.md", "docs/architecture.md", "docs/calibration.md"]
+)
 def test_tests_that_are_named_exist(page: str) -> None:
     """As `tests/x/test_y.py`, or `test_y.py::test_z` for one in it."""
     named = re.findall(r"`((?:[\w/]+/)?\w+\.py)(?:::(\w+))?`", text(page))

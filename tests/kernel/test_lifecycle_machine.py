@@ -22,15 +22,17 @@ from hypothesis.stateful import (
 
 from poolproof.challenge import Expectation
 from poolproof.exchange import LocalFault
-from poolproof.ids import JobId
+from poolproof.ids import JobId, VantageId
 from poolproof.job import Job, Report
 from poolproof.lifecycle import handle, next_wake_ns, outstanding
+from poolproof.outcome import Outcome
 from poolproof.plan import BASELINE
 from poolproof.policy import SECOND_NS
 from poolproof.variant import Variant
 from poolproof.verdict import ControlProven
 from poolproof.verification import (
     Attempt,
+    Distrusted,
     Event,
     ForeignReportError,
     NotNowError,
@@ -65,6 +67,7 @@ class Life(RuleBasedStateMachine):
         self.delivered: list[Report] = []
         self.concluded: dict[int, Attempt] = {}
         self.number = 0
+        self.quarantined: set[VantageId] = set()
 
     @initialize(
         variant=st.sampled_from(Variant),
@@ -135,6 +138,25 @@ class Life(RuleBasedStateMachine):
         self.handle(Reported(data.draw(st.sampled_from(self.delivered))))
         assert (self.verification.state, self.verification.verdict) == (before.state, before.verdict)
 
+    @rule(quarantined=st.sampled_from([False] * 12 + [True]), data=st.data())
+    def a_vantage_is_quarantined(self, quarantined: bool, data: st.DataObject) -> None:
+        attempt = self.verification.attempt
+        if not quarantined or attempt is None or not attempt.candidates:
+            return
+        vantage = data.draw(st.sampled_from([candidate.vantage.id for candidate in attempt.candidates]))
+        before = self.verification
+        self.handle(Distrusted(vantage))
+        if not before.state.is_open:
+            assert self.verification == before, "what is closed stays as it is"
+            return
+        after = self.verification.attempt
+        assert after is not None
+        assert all(entry.path is None for entry in after.paths if entry.vantage == vantage) or after.challenge
+        views = [row.perspective.vantage for row in after.challenge.rows] if after.challenge is not None else []
+        assert {seen.outcome for seen in after.observations if views[seen.row] == vantage} <= {Outcome.PROBE_FAILED}
+        # The registry hands it nothing more.
+        self.quarantined.add(vantage)
+
     @rule()
     def crash(self) -> None:
         """Only what was saved is left; agents are handed what they have not accounted for."""
@@ -175,7 +197,7 @@ class Life(RuleBasedStateMachine):
             assert self.leased.setdefault(job.id, job) == job, "one id, one job"
             if job.id in self.reports or any(seen.job == job.id for seen in self.delivered):
                 continue
-            oddity = self.oddity(job)
+            oddity = "unreachable" if job.vantage in self.quarantined else self.oddity(job)
             if oddity == "unreachable":
                 unreachable.append(job.id)
             elif oddity != "missing":
