@@ -22,6 +22,7 @@ from enum import Enum
 from typing import Final, TypeAlias, assert_never
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from poolproof.ids import JobId
 from poolproof.job import Report
@@ -125,7 +126,11 @@ def decode_report(record: bytes) -> Report:
     Raises:
         ValueError: not what was written.
     """
-    return report_from_wire(evidence_pb2.Report.FromString(record))
+    try:
+        message = evidence_pb2.Report.FromString(record)
+    except DecodeError as error:
+        raise ValueError(f"no report ({error})") from None
+    return report_from_wire(message)
 
 
 class Session:
