@@ -73,7 +73,7 @@ async def test_a_coordinator_and_a_probe_that_stand_still_for_30_s_lose_nothing_
             stream = await peer.session(1)
             # The first step is done before the stop; the time of the second one falls into it.
             one = job("j1", ntp)
-            leased = replace(one, steps=(*one.steps, replace(one.steps[0], offset_ns=12 * SECOND_NS)))
+            leased = replace(one, steps=(*one.steps, replace(one.steps[0], offset_ns=20 * SECOND_NS)))
             stream.lease(leased)
             await world.until(lambda: owner.state == record_pb2.VERIFICATION_STATE_MEASURING)
             await eventually(lambda: _answered(ntp), lambda count: count >= 2)
