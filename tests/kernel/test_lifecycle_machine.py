@@ -375,7 +375,7 @@ def test_any_interleaving_keeps_every_promise() -> None:
     """The same search every time; one that meets none of the ends would show nothing."""
     for explored in (Life.endings, Life.transitions, Life.saved, Life.forged):
         explored.clear()
-    bounds = settings(max_examples=200, stateful_step_count=40, derandomize=True, deadline=None)
+    bounds = settings(max_examples=max(200, settings().max_examples), stateful_step_count=40)
     run_state_machine_as_test(Life, settings=bounds)
     print(f"{sum(Life.transitions.values())} transitions of {len(Life.transitions)} kinds, {len(Life.saved)} states")
     assert Life.endings == {"ControlProven", "ControlRefuted", "Inconclusive"}
