@@ -11,8 +11,9 @@ from then on whatever happens ends in a report that accounts for every step; if 
 
 Nothing that is slow stands in the way of a step: the disk is written off the event loop, the control servers are asked
 ahead, and each step has its own task. The clock's check gates the steps only as far as it is known shortly before the
-first; should a later answer show that the clock was wrong, the exchanges are kept and marked. Where the job asks for
-it, the tripwire is armed as soon as the job is begun, and what it caught so far goes into the report.
+first; should a later answer show that the clock was wrong, or was set meanwhile, the exchanges are kept and marked.
+Where the job asks for it, the tripwire is armed as soon as the job is begun, and what it caught so far goes into the
+report.
 """
 
 from __future__ import annotations
@@ -172,6 +173,9 @@ class Runner:
             after = group.create_task(self._after(job, asking))
         clock = check_clock(before.result())
         exchanges = tuple(step.result() for step in steps)
+        if self._verdict(check_clock(after.result())) is ClockVerdict.WRONG:
+            # It was set while the job was under way: nobody knows when its packets really went out.
+            clock = check_clock(after.result())
         if self._verdict(clock) is ClockVerdict.WRONG:
             detail = self._clock_detail(clock)
             exchanges = tuple(

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, assert_never
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from poolproof.ids import JobId
 from poolproof.job import Report
@@ -82,7 +83,11 @@ def decode_report(record: bytes) -> Report:
     Raises:
         ValueError: not what was written.
     """
-    return report_from_wire(evidence_pb2.Report.FromString(record))
+    try:
+        message = evidence_pb2.Report.FromString(record)
+    except DecodeError as error:
+        raise ValueError(f"no report ({error})") from None
+    return report_from_wire(message)
 
 
 class Session:

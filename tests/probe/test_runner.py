@@ -130,7 +130,7 @@ def test_a_step_whose_time_was_slept_through_is_missed_and_the_others_are_made(m
 
     def suspend(destination: str) -> None:
         if destination == TARGET and len(by_destination(world.network.sent, TARGET)) == 0:
-            world.clock.off_ns += 5 * S
+            world.clock.suspended_ns += 5 * S
 
     world.network.on_send = suspend
     report = world.run(job(offsets_s=(0, 2.1, 10)))

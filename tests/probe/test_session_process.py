@@ -24,9 +24,18 @@ from tests.probe.coordinator_peer import MS, Peer, job, serving, target
 
 @asynccontextmanager
 async def process(
-    state: Path, port: int, ntp_port: int, *, rights: Sequence[str] = (), tripwire: str = "auto"
+    state: Path,
+    port: int,
+    ntp_port: int,
+    *,
+    rights: Sequence[str] = (),
+    tripwire: str = "auto",
+    within: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A probe; killed if it is still there at the end. `rights` are the arguments of setpriv(1) that it runs under."""
+    """A probe; killed if it is still there at the end.
+
+    `rights` are the arguments of setpriv(1) that it runs under, `within` is a command that becomes it.
+    """
     settings = {
         "VANTAGE": "ams1",
         "COORDINATOR": f"127.0.0.1:{port}",
@@ -40,6 +49,7 @@ async def process(
     }
     root = Path(__file__).parents[2]
     running = await asyncio.create_subprocess_exec(
+        *within,
         *([tool("setpriv"), *rights, "--"] if rights else []),
         sys.executable,
         "-c",
