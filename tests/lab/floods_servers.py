@@ -1,0 +1,101 @@
+"""Servers whose owners did nothing at all, and what may limit them: the daemon's own rate limit, or a firewall's.
+
+Each is a common configuration. None of them blocks anybody; whoever is silent here was silenced by somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from tests.lab.daemons import Chrony, Daemon, Ntpsec, Openntpd
+from tests.lab.net import Host
+from tests.lab.packages import tool
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One configuration.
+
+    Attributes:
+        what: in words, for tables.
+        daemon: what answers.
+        lines: of its configuration.
+        firewall: what stands before it.
+        ipv6: asked over IPv6.
+        by_prefix: the flood bears one address of a /64, and the questions come from another.
+    """
+
+    what: str
+    daemon: type[Daemon]
+    lines: tuple[str, ...] = ()
+    firewall: Callable[[Host], None] | None = None
+    ipv6: bool = False
+    by_prefix: bool = False
+
+
+PER_SECOND, BURST = 10, 20
+"""What the firewalls below let through of one source."""
+PREFIX_PER_SECOND, PREFIX_BURST = 100, 200
+"""What the lax one lets through of one /64."""
+
+
+def _meter(key: str, per_second: int, burst: int, verdict: str) -> Callable[[Host], None]:
+    """nftables' way to limit each source (nft(8), "dynamic sets")."""
+    kind = "ipv6_addr" if key.startswith("ip6") else "ipv4_addr"
+
+    def install(host: Host) -> None:
+        host.nft(
+            f"table inet per_source {{\nset seen {{\ntype {kind}; size 65535; flags dynamic;\n}}\n"
+            "chain c {\ntype filter hook input priority filter; policy accept;\n"
+            f"udp dport 123 add @seen {{ {key} limit rate over {per_second}/second burst {burst} packets }} {verdict}\n"
+            "}\n}\n"
+        )
+
+    return install
+
+
+def _iptables(*rules: str) -> Callable[[Host], None]:
+    def install(host: Host) -> None:
+        for rule in rules:
+            host.run([tool("iptables"), "-A", "INPUT", "-p", "udp", "--dport", "123", *rule.split()])
+
+    return install
+
+
+_HASHLIMIT = (
+    f"-m hashlimit --hashlimit-name ntp --hashlimit-mode srcip --hashlimit-above {PER_SECOND}/sec "
+    f"--hashlimit-burst {BURST} -j REJECT"
+)
+_UFW = (
+    # What `ufw limit 123/udp` puts in: six new flows in 30 s, and the rest is rejected.
+    "-m conntrack --ctstate NEW -m recent --name ufw --set",
+    "-m conntrack --ctstate NEW -m recent --name ufw --update --seconds 30 --hitcount 6 -j REJECT",
+)
+_SLASH_64 = "ip6 saddr and ffff:ffff:ffff:ffff::"
+
+SERVERS: Final = MappingProxyType(
+    {
+        "ntpsec": Server("ntpsec, `kod ... limited` (Debian's default)", Ntpsec),
+        "ntpsec-6": Server("the same, IPv6", Ntpsec, ipv6=True),
+        "ntpsec-no-kod": Server("ntpsec, `limited` without `kod`", Ntpsec, ("unrestrict default kod",)),
+        "chrony-limit": Server("chrony, `ratelimit`", Chrony, ("ratelimit",)),
+        "chrony-limit-6": Server("the same, IPv6", Chrony, ("ratelimit",), ipv6=True),
+        "chrony": Server("chrony, no limit", Chrony),
+        "openntpd": Server("openntpd", Openntpd),
+        "nft-drop": Server("nft meter, drops", Chrony, firewall=_meter("ip saddr", PER_SECOND, BURST, "drop")),
+        "nft-reject": Server("nft meter, rejects", Chrony, firewall=_meter("ip saddr", PER_SECOND, BURST, "reject")),
+        "hashlimit-reject": Server("iptables hashlimit, REJECT", Chrony, firewall=_iptables(_HASHLIMIT)),
+        "ufw-limit": Server("`ufw limit` (REJECT)", Chrony, firewall=_iptables(*_UFW)),
+        "nft-64-drop": Server(
+            "nft meter by /64, drops",
+            Chrony,
+            firewall=_meter(_SLASH_64, PREFIX_PER_SECOND, PREFIX_BURST, "drop"),
+            ipv6=True,
+            by_prefix=True,
+        ),
+    }
+)
+"""By the name that tables use."""
