@@ -1,8 +1,8 @@
 """Floods: what an attacker off the path can send in somebody else's name, of which kind and at which times.
 
-`spoof.py` makes one packet and one even flood. Here are all kinds that were tried, rhythms, and many streams at once from
-one thread, so that hundreds of cells of a measurement fit side by side. Bounded: a stream ends by its rhythm or with
-the `with` block.
+`spoof.py` makes one packet and one even flood. Here are all kinds that were tried, rhythms, and many streams at once
+from one thread, so that hundreds of cells of a measurement fit side by side. Bounded: a stream ends by its rhythm or
+with the `with` block.
 """
 
 from __future__ import annotations
@@ -118,16 +118,25 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class Pulses:
-    """Bursts that follow a schedule: `size` packets within `within_s`, the first burst at `first_s`, then every `every_s`."""
+    """Bursts that follow a schedule.
+
+    Attributes:
+        size: packets in each burst.
+        first_s: when the first begins.
+        every_s: and every further one after this.
+        within_s: how long one takes.
+        times: how many bursts; 0: no end.
+    """
 
     size: int
     first_s: float
     every_s: float
     within_s: float
+    times: int = 0
 
     def offsets(self) -> Iterator[float]:
         """Seconds after the flood's start, rising."""
-        for number in itertools.count():
+        for number in range(self.times) if self.times else itertools.count():
             for packet in range(self.size):
                 yield self.first_s + number * self.every_s + packet * self.within_s / self.size
 
@@ -193,13 +202,11 @@ class Floods:
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._stopped = False
+        self.sent = 0
         self._thread = threading.Thread(target=self._run, name=f"floods-{attacker.name}")
 
     def __enter__(self) -> Self:
-        self._sockets = {
-            ":" in address: self._attacker.call(lambda f=family: socket.socket(f, socket.SOCK_RAW, socket.IPPROTO_RAW))
-            for address, family in (("", socket.AF_INET), (":", socket.AF_INET6))
-        }
+        self._sockets = self._attacker.call(_raw_sockets)
         self.begun_s = time.monotonic()
         self.add(*self._first)
         self._thread.start()
@@ -257,5 +264,14 @@ class Floods:
                     packet = one.packets[one.sent % len(one.packets)]
                     self._sockets[":" in one.server].sendto(packet, (one.server, 0))
                     one.sent += 1
+                    self.sent += 1
                     self._push(one, offsets, start_s)
                 self._changed.notify_all()
+
+
+def _raw_sockets() -> dict[bool, socket.socket]:
+    """By whether the destination is IPv6."""
+    return {
+        family is socket.AF_INET6: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        for family in (socket.AF_INET, socket.AF_INET6)
+    }

@@ -36,13 +36,13 @@ class Server:
     by_prefix: bool = False
 
 
-PER_SECOND, BURST = 10, 20
-"""What the firewalls below let through of one source."""
+PER_MINUTE, BURST = 30, 20
+"""What the firewalls below let through of one source: more than any client needs that keeps to its polls."""
 PREFIX_PER_SECOND, PREFIX_BURST = 100, 200
 """What the lax one lets through of one /64."""
 
 
-def _meter(key: str, per_second: int, burst: int, verdict: str) -> Callable[[Host], None]:
+def _meter(key: str, rate: str, burst: int, verdict: str) -> Callable[[Host], None]:
     """nftables' way to limit each source (nft(8), "dynamic sets")."""
     kind = "ipv6_addr" if key.startswith("ip6") else "ipv4_addr"
 
@@ -50,7 +50,7 @@ def _meter(key: str, per_second: int, burst: int, verdict: str) -> Callable[[Hos
         host.nft(
             f"table inet per_source {{\nset seen {{\ntype {kind}; size 65535; flags dynamic;\n}}\n"
             "chain c {\ntype filter hook input priority filter; policy accept;\n"
-            f"udp dport 123 add @seen {{ {key} limit rate over {per_second}/second burst {burst} packets }} {verdict}\n"
+            f"udp dport 123 add @seen {{ {key} limit rate over {rate} burst {burst} packets }} {verdict}\n"
             "}\n}\n"
         )
 
@@ -66,7 +66,7 @@ def _iptables(*rules: str) -> Callable[[Host], None]:
 
 
 _HASHLIMIT = (
-    f"-m hashlimit --hashlimit-name ntp --hashlimit-mode srcip --hashlimit-above {PER_SECOND}/sec "
+    f"-m hashlimit --hashlimit-name ntp --hashlimit-mode srcip --hashlimit-above {PER_MINUTE}/minute "
     f"--hashlimit-burst {BURST} -j REJECT"
 )
 _UFW = (
@@ -85,14 +85,18 @@ SERVERS: Final = MappingProxyType(
         "chrony-limit-6": Server("the same, IPv6", Chrony, ("ratelimit",), ipv6=True),
         "chrony": Server("chrony, no limit", Chrony),
         "openntpd": Server("openntpd", Openntpd),
-        "nft-drop": Server("nft meter, drops", Chrony, firewall=_meter("ip saddr", PER_SECOND, BURST, "drop")),
-        "nft-reject": Server("nft meter, rejects", Chrony, firewall=_meter("ip saddr", PER_SECOND, BURST, "reject")),
+        "nft-drop": Server(
+            "nft meter, drops", Chrony, firewall=_meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "drop")
+        ),
+        "nft-reject": Server(
+            "nft meter, rejects", Chrony, firewall=_meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "reject")
+        ),
         "hashlimit-reject": Server("iptables hashlimit, REJECT", Chrony, firewall=_iptables(_HASHLIMIT)),
         "ufw-limit": Server("`ufw limit` (REJECT)", Chrony, firewall=_iptables(*_UFW)),
         "nft-64-drop": Server(
             "nft meter by /64, drops",
             Chrony,
-            firewall=_meter(_SLASH_64, PREFIX_PER_SECOND, PREFIX_BURST, "drop"),
+            firewall=_meter(_SLASH_64, f"{PREFIX_PER_SECOND}/second", PREFIX_BURST, "drop"),
             ipv6=True,
             by_prefix=True,
         ),

@@ -1,7 +1,7 @@
 """What a host's wire carries that nobody in the host had asked for: backscatter, counted without the product.
 
-An AF_PACKET socket sees every packet, whatever a firewall or a closed port makes of it. What was asked is known from the
-datagrams that left: an answer goes to a port that asked, and an ICMP error quotes a datagram that was sent.
+An AF_PACKET socket sees every packet, whatever a firewall or a closed port makes of it. What was asked is known from
+the datagrams that left: an answer goes to a port that asked, and an ICMP error quotes a datagram that was sent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Endpoint = tuple[bytes, int]
 
 
 class Backscatter:
-    """Watches a host's wire; a context manager. `seen` has what came unasked, by the address of ours that it came to."""
+    """Watches a host's wire; a context manager. `seen` has what came unasked, by address of ours."""
 
     KEPT_BYTES: Final = 128
 
@@ -73,6 +73,10 @@ class Backscatter:
         """By address of ours."""
         with self._lock:
             return {address: tuple(packets) for address, packets in self._seen.items()}
+
+    def all(self) -> tuple[Unasked, ...]:
+        """Whatever address of ours they came to."""
+        return tuple(each for packets in self.seen().values() for each in packets)
 
     def _run(self) -> None:
         while True:

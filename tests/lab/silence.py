@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +23,7 @@ import click
 
 from tests.lab.ask import Heard, ask_all
 from tests.lab.floods import KINDS, Floods, Paced, Pulses, Rhythm, Steady, Stream, stream
-from tests.lab.floods_servers import BURST, PER_SECOND, PREFIX_BURST, PREFIX_PER_SECOND, SERVERS
+from tests.lab.floods_servers import BURST, PER_MINUTE, PREFIX_BURST, PREFIX_PER_SECOND, SERVERS
 from tests.lab.floods_wire import Backscatter, Unasked
 from tests.lab.net import Host, Network
 
@@ -35,7 +35,7 @@ QUESTIONS_AT_500: Final = 4
 _PULSE = Pulses(size=20, first_s=FIRST_QUESTION_S - 0.45, every_s=QUESTION_S, within_s=0.4)
 _UFW_PULSE = Pulses(size=1, first_s=FIRST_QUESTION_S - 1, every_s=2 * QUESTION_S, within_s=0.1)
 
-RHYTHMS: Final = MappingProxyType(
+RHYTHMS: Final[Mapping[str, Rhythm]] = MappingProxyType(
     {
         "1/s": Steady(1),
         "2/s": Steady(2),
@@ -43,13 +43,16 @@ RHYTHMS: Final = MappingProxyType(
         "50/s": Steady(50),
         "500/s": Steady(500),
         "pulses": _PULSE,
-        "exact": Paced(BURST, PER_SECOND * 0.99),
+        "exact": Paced(BURST, PER_MINUTE / 60 * 0.99),
     }
 )
 """By the name that tables use. Pulses: 20 packets in the half second before each question, none in between."""
 
 _FIREWALL_KINDS = ("mode3-v4", "short-47", "checksum", "fragment")
-_EXACT = {"ufw-limit": _UFW_PULSE, "nft-64-drop": Paced(PREFIX_BURST, PREFIX_PER_SECOND * 0.99)}
+_EXACT: Final[Mapping[str, Rhythm]] = {
+    "ufw-limit": _UFW_PULSE,
+    "nft-64-drop": Paced(PREFIX_BURST, PREFIX_PER_SECOND * 0.99),
+}
 _PACKETS_PER_SECOND = 9000.0
 """So many at once is what two cores carry without loss."""
 _ANSWER_S = 1.0
@@ -243,7 +246,7 @@ def _cell(
     heard: Sequence[Heard],
     monitor: int,
     sent: Stream,
-    seen: dict[str, tuple[Unasked, ...]],
+    seen: Mapping[str, tuple[Unasked, ...]],
     begun_s: float,
 ) -> Cell:
     unasked = [each for address in {victim.claimed, victim.source} for each in seen.get(address, ())]

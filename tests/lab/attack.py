@@ -1,0 +1,193 @@
+"""An applicant who owns nothing: requests a proof for somebody's server, and floods that server to make it look obedient.
+
+The attacker sends with any source address, sees no answers, and knows all that applicants are told: monitors, verifiers,
+prefixes. Some also know the whole fleet. The server's owner is absent: nothing that happens there is theirs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from coordinator.cli.snapshot import Snapshot
+from poolproof.fleet import Role
+from poolproof.policy import SECOND_NS
+from poolproof.variant import Variant
+from poolproof.verification import State
+from tests.lab.floods import KINDS, Floods, Pulses, Rhythm, stream
+from tests.lab.floods_servers import SERVERS
+from tests.lab.floods_wire import Backscatter
+from tests.lab.net import Host, Network
+from tests.lab.product import Product
+
+_FOLLOWING_S = 0.1
+_LONGEST_S = 240.0
+
+
+class Whom(Enum):
+    """In whose name the flood goes out once the challenge is known."""
+
+    VERIFIERS = "verifiers"
+    """The disclosed must-be-blocked ones; of a prefix one address."""
+    STRANGERS = "strangers"
+    """Everybody of a fleet that the attacker knows but the disclosed monitors: witnesses are among them."""
+    MONITORS = "monitors"
+    """Those that are to be answered."""
+    VERIFIERS_AND_MONITORS = "verifiers and monitors"
+    """Both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        server: key of `SERVERS`: what runs at the target.
+        kind: key of `KINDS`.
+        rhythm: when; None: 20 packets just before each round, which the attacker knows.
+        variant: what is requested.
+        whom: in whose name.
+        before: in the name of so many of the fleet's hosts the flood runs from before the request to the challenge.
+    """
+
+    server: str
+    kind: str
+    rhythm: Rhythm | None
+    variant: Variant = Variant.BLOCK
+    whom: Whom = Whom.VERIFIERS
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attack ended.
+
+    Attributes:
+        attack: which.
+        closed: the verification, closed; its judgement is the verdict.
+        unasked: packets of the target that reached must-be-silent perspectives unasked, by an independent capture.
+        sent: packets of the flood.
+    """
+
+    attack: Attack
+    closed: Snapshot
+    unasked: int
+    sent: int
+
+
+@contextmanager
+def playing(
+    net: Network, product: Product, attacks: Mapping[str, Attack], first: int = 1
+) -> Iterator[Mapping[str, Future[Ending]]]:
+    """All attacks at once against one running product; each has a target of its own.
+
+    Args:
+        net: the product's network.
+        product: a coordinator and its probes.
+        attacks: by name.
+        first: number of the first target, where several sets run in one network.
+    """
+    attacker = net.hosts.get("attacker") or net.host("attacker", ipv4="198.18.3.1", ipv6="2001:db8:4::1")
+    hosts = {
+        name: net.host(f"absent{number}", ipv4=f"198.18.4.{number}", ipv6=f"2001:db8:7::{number:x}")
+        for number, name in enumerate(attacks, first)
+    }
+    with ThreadPoolExecutor(len(attacks)) as pool:
+        yield {
+            name: pool.submit(_play, _Scene(attack, product, attacker, hosts[name])) for name, attack in attacks.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    attack: Attack
+    product: Product
+    attacker: Host
+    target: Host
+
+    @property
+    def address(self) -> str:
+        return self.target.ipv6 if SERVERS[self.attack.server].ipv6 else self.target.ipv4
+
+    def own(self, host: Host) -> str:
+        """The address of a vantage that this target would know it by."""
+        return host.ipv6 if SERVERS[self.attack.server].ipv6 else host.ipv4
+
+
+def _play(scene: _Scene) -> Ending:
+    attack, product = scene.attack, scene.product
+    server = SERVERS[attack.server]
+    with server.daemon(scene.target, server.lines), Floods(scene.attacker) as floods:
+        if server.firewall is not None:
+            server.firewall(scene.target)
+        known = [scene.own(host) for host in list(product.probes.values())[: attack.before]]
+        _flood(scene, floods, known, attack.rhythm)
+        verification = product.request(f"[{scene.address}]" if server.ipv6 else scene.address, attack.variant).id
+        told = product.until(verification, lambda seen: seen.state not in (State.REQUESTED, State.BASELINE))
+        floods.clear()
+        with _watching(product, told) as wires:
+            if told.state is State.CHALLENGED:
+                names = tuple(_names(scene, told))
+                _flood(scene, floods, names, attack.rhythm)
+                product.ready(verification)
+                if attack.rhythm is None:
+                    _follow(scene, floods, names, verification)
+            closed = product.concluded(verification)
+            floods.clear()
+            seen = sum(each.sender == scene.address for wire in wires for each in wire.all())
+    return Ending(attack, closed, seen, floods.sent)
+
+
+def _flood(scene: _Scene, floods: Floods, names: Iterable[str], rhythm: Rhythm | None) -> None:
+    """Begin a flood in these names; one without a rhythm waits for rounds."""
+    if rhythm is not None:
+        kind = KINDS[scene.attack.kind]
+        floods.add(*(stream(kind, name, scene.address, rhythm) for name in names))
+
+
+def _names(scene: _Scene, told: Snapshot) -> Iterator[str]:
+    whom = scene.attack.whom
+    monitors = {line.view.source for line in told.lines if line.view.role is Role.ALLOWED_MONITOR}
+    if whom is Whom.STRANGERS:
+        yield from (own for host in scene.product.probes.values() if (own := scene.own(host)) not in monitors)
+        return
+    if whom is not Whom.VERIFIERS:
+        yield from sorted(monitors)
+    if whom is not Whom.MONITORS:
+        for line in told.lines:
+            if line.view.role is Role.MUST_BE_BLOCKED:
+                yield str(ipaddress.ip_network(line.view.source)[1 if "/" in line.view.source else 0])
+
+
+def _follow(scene: _Scene, floods: Floods, names: tuple[str, ...], verification: str) -> None:
+    """A burst before each round, as soon as it is known when that will be: one round's lead."""
+    followed: set[int] = set()
+    deadline = time.monotonic() + _LONGEST_S
+    while time.monotonic() < deadline:
+        seen = scene.product.until(
+            verification, lambda now: any(line.number not in followed for line in now.rounds), every_s=_FOLLOWING_S
+        )
+        if not seen.state.is_open:
+            return
+        for line in seen.rounds:
+            if line.number not in followed:
+                followed.add(line.number)
+                left_s = line.start_at_ns / SECOND_NS - time.time()
+                _flood(scene, floods, names, Pulses(20, max(0.0, left_s - 0.45), 1.0, 0.4, times=1))
+
+
+@contextmanager
+def _watching(product: Product, told: Snapshot) -> Iterator[list[Backscatter]]:
+    """The wires of those that are not to be answered; witnesses are among those that are not named."""
+    open_ = {line.view.vantage for line in told.lines if line.view.role is Role.ALLOWED_MONITOR}
+    if told.variant is Variant.BLOCK:
+        open_ = set(product.probes) - {
+            line.view.vantage for line in told.lines if line.view.role is Role.MUST_BE_BLOCKED
+        }
+    with ExitStack() as watching:
+        yield [watching.enter_context(Backscatter(host)) for name, host in product.probes.items() if name not in open_]
