@@ -1,7 +1,7 @@
-"""An applicant who owns nothing: requests a proof for somebody's server, and floods that server to make it look obedient.
+"""An applicant who owns nothing: wants a proof for somebody's server, and floods it to make it look obedient.
 
-The attacker sends with any source address, sees no answers, and knows all that applicants are told: monitors, verifiers,
-prefixes. Some also know the whole fleet. The server's owner is absent: nothing that happens there is theirs.
+The attacker sends with any source address, sees no answers, and knows all that applicants are told: monitors,
+verifiers, prefixes. Some also know the whole fleet. The server's owner is absent: nothing that happens there is theirs.
 """
 
 from __future__ import annotations

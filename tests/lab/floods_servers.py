@@ -5,7 +5,8 @@ Each is a common configuration. None of them blocks anybody; whoever is silent h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -13,6 +14,28 @@ from typing import Final
 from tests.lab.daemons import Chrony, Daemon, Ntpsec, Openntpd
 from tests.lab.net import Host
 from tests.lab.packages import tool
+
+CLASSIC: Final = "POOLPROOF_CLASSIC_NTPD"
+"""Environment variable with the program of a classic ntpd 4.2.8, which Debian 12 no longer has (docs/silence.md)."""
+
+
+class Classic(Ntpsec):
+    """ntpd 4.2.8 with the restrictions of Debian 11; without a reference, hence unsynchronised."""
+
+    package = "classic"
+    can_synchronise = False
+
+    def _before(self) -> Sequence[str]:
+        restrictions = "default kod notrap nomodify nopeer noquery limited"
+        return (
+            f"restrict -4 {restrictions}",
+            f"restrict -6 {restrictions}",
+            "disable ntp",
+            f"driftfile {self.folder / 'drift'}",
+        )
+
+    def _command(self) -> Sequence[str]:
+        return (os.environ[CLASSIC], "-n", "-c", str(self.configuration), "-p", str(self.folder / "pid"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +104,7 @@ SERVERS: Final = MappingProxyType(
         "ntpsec": Server("ntpsec, `kod ... limited` (Debian's default)", Ntpsec),
         "ntpsec-6": Server("the same, IPv6", Ntpsec, ipv6=True),
         "ntpsec-no-kod": Server("ntpsec, `limited` without `kod`", Ntpsec, ("unrestrict default kod",)),
+        "classic": Server("ntpd 4.2.8, `kod ... limited` (Debian 11's default)", Classic),
         "chrony-limit": Server("chrony, `ratelimit`", Chrony, ("ratelimit",)),
         "chrony-limit-6": Server("the same, IPv6", Chrony, ("ratelimit",), ipv6=True),
         "chrony": Server("chrony, no limit", Chrony),
@@ -103,3 +127,8 @@ SERVERS: Final = MappingProxyType(
     }
 )
 """By the name that tables use."""
+
+
+def at_hand() -> tuple[str, ...]:
+    """Names of those that this machine can run."""
+    return tuple(name for name, server in SERVERS.items() if server.daemon is not Classic or CLASSIC in os.environ)

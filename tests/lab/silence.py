@@ -23,7 +23,7 @@ import click
 
 from tests.lab.ask import Heard, ask_all
 from tests.lab.floods import KINDS, Floods, Paced, Pulses, Rhythm, Steady, Stream, stream
-from tests.lab.floods_servers import BURST, PER_MINUTE, PREFIX_BURST, PREFIX_PER_SECOND, SERVERS
+from tests.lab.floods_servers import BURST, PER_MINUTE, PREFIX_BURST, PREFIX_PER_SECOND, SERVERS, at_hand
 from tests.lab.floods_wire import Backscatter, Unasked
 from tests.lab.net import Host, Network
 
@@ -117,7 +117,8 @@ class Cell:
 def every() -> tuple[Plan, ...]:
     """The whole matrix."""
     plans = []
-    for name, server in SERVERS.items():
+    for name in at_hand():
+        server = SERVERS[name]
         for kind in KINDS if server.firewall is None else _FIREWALL_KINDS:
             for rhythm in RHYTHMS:
                 if rhythm != "exact" or server.firewall is not None:
@@ -127,7 +128,7 @@ def every() -> tuple[Plan, ...]:
 
 def telling() -> tuple[Plan, ...]:
     """The cells that say most, for a quick look."""
-    daemons = [Plan(name, kind, "50/s") for name in SERVERS for kind in ("mode3-v4", "short-47", "mac-20")]
+    daemons = [Plan(name, kind, "50/s") for name in at_hand() for kind in ("mode3-v4", "short-47", "mac-20")]
     walls = [Plan(name, "checksum", "50/s") for name, server in SERVERS.items() if server.firewall]
     wanted = [plan for plan in daemons if SERVERS[plan.server].firewall is None] + walls
     return (*wanted, Plan("nft-64-drop", "short-47", "500/s"), Plan("ufw-limit", "short-47", "exact"))
