@@ -19,10 +19,13 @@ from typing import Final, Protocol, Self
 
 from poolproof.ntp import HEADER_BYTES, Header, client_request, encode
 from tests.lab.net import Host
-from tests.lab.spoof import datagram
+from tests.lab.spoof import datagram, redirect
 
 _LONGEST_S = 900.0
 """No flood of the lab lasts longer, whatever its rhythm says."""
+
+GATEWAY, NEIGHBOUR = "198.18.200.1", "198.18.200.99"
+"""Of a server on a LAN (`floods_servers`): its router, and another machine there, which forwards nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Kind:
         source_ports: taken in turn.
         wrong_checksum: its UDP checksum is wrong.
         first_fragment: the rest of the datagram never comes.
+        redirect: no datagram at all, but an ICMP redirect about the victim.
     """
 
     what: str
@@ -42,9 +46,12 @@ class Kind:
     source_ports: tuple[int, ...] = (123,)
     wrong_checksum: bool = False
     first_fragment: bool = False
+    redirect: bool = False
 
     def packets(self, claimed: str, server: str) -> tuple[bytes, ...]:
-        """The IP packets that bear `claimed` as their source, to send in turn."""
+        """The IP packets that bear `claimed` as their source, to send in turn; a redirect bears the gateway's."""
+        if self.redirect:
+            return (redirect(GATEWAY, NEIGHBOUR, server, claimed),)
         return tuple(
             datagram(
                 claimed,
@@ -92,6 +99,7 @@ KINDS: Final = MappingProxyType(
         "port-0": Kind("valid request from port 0", _REQUEST, source_ports=(0,)),
         "checksum": Kind("valid request, wrong UDP checksum", _REQUEST, wrong_checksum=True),
         "fragment": Kind("first fragment alone", _REQUEST, first_fragment=True),
+        "redirect": Kind("ICMP redirect in the gateway's name", b"", redirect=True),
     }
 )
 """Everything that was tried, by the name that tables use."""

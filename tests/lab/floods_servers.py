@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from tests.lab.daemons import Chrony, Daemon, Ntpsec, Openntpd
+from tests.lab.floods import GATEWAY, KINDS, NEIGHBOUR
 from tests.lab.net import Host
 from tests.lab.packages import tool
 
@@ -46,23 +47,30 @@ class Server:
         what: in words, for tables.
         daemon: what answers.
         lines: of its configuration.
-        firewall: what stands before it.
+        firewall: what stands before it, or how it is connected.
+        limiter: whether that counts packets of each source.
         ipv6: asked over IPv6.
         by_prefix: the flood bears one address of a /64, and the questions come from another.
+        kinds: keys of `KINDS` that are tried on it.
     """
 
     what: str
     daemon: type[Daemon]
     lines: tuple[str, ...] = ()
     firewall: Callable[[Host], None] | None = None
+    limiter: bool = False
     ipv6: bool = False
     by_prefix: bool = False
+    kinds: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "redirect")
 
 
 PER_MINUTE, BURST = 30, 20
 """What the firewalls below let through of one source: more than any client needs that keeps to its polls."""
 PREFIX_PER_SECOND, PREFIX_BURST = 100, 200
 """What the lax one lets through of one /64."""
+
+
+LAN_ADDRESS = "198.18.200.2"
 
 
 def _meter(key: str, rate: str, burst: int, verdict: str) -> Callable[[Host], None]:
@@ -78,6 +86,15 @@ def _meter(key: str, rate: str, burst: int, verdict: str) -> Callable[[Host], No
         )
 
     return install
+
+
+def _on_a_lan(host: Host) -> None:
+    """Behind a gateway of its own subnet, as most servers are: Linux then believes redirects, by default."""
+    host.ip(
+        f"address add {LAN_ADDRESS}/24 dev eth0\nroute replace 0.0.0.0/0 via {GATEWAY} dev eth0\n"
+        f"neighbour replace {GATEWAY} lladdr 02:00:00:00:00:01 dev eth0 nud permanent\n"
+        f"neighbour replace {NEIGHBOUR} lladdr 02:00:00:00:00:77 dev eth0 nud permanent\n"
+    )
 
 
 def _iptables(*rules: str) -> Callable[[Host], None]:
@@ -99,6 +116,12 @@ _UFW = (
 )
 _SLASH_64 = "ip6 saddr and ffff:ffff:ffff:ffff::"
 
+
+def _behind(what: str, firewall: Callable[[Host], None]) -> Server:
+    """A daemon without a limit of its own behind a firewall that has one."""
+    return Server(what, Chrony, firewall=firewall, limiter=True, kinds=("mode3-v4", "short-47", "checksum", "fragment"))
+
+
 SERVERS: Final = MappingProxyType(
     {
         "ntpsec": Server("ntpsec, `kod ... limited` (Debian's default)", Ntpsec),
@@ -109,18 +132,13 @@ SERVERS: Final = MappingProxyType(
         "chrony-limit-6": Server("the same, IPv6", Chrony, ("ratelimit",), ipv6=True),
         "chrony": Server("chrony, no limit", Chrony),
         "openntpd": Server("openntpd", Openntpd),
-        "nft-drop": Server(
-            "nft meter, drops", Chrony, firewall=_meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "drop")
-        ),
-        "nft-reject": Server(
-            "nft meter, rejects", Chrony, firewall=_meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "reject")
-        ),
-        "hashlimit-reject": Server("iptables hashlimit, REJECT", Chrony, firewall=_iptables(_HASHLIMIT)),
-        "ufw-limit": Server("`ufw limit` (REJECT)", Chrony, firewall=_iptables(*_UFW)),
-        "nft-64-drop": Server(
-            "nft meter by /64, drops",
-            Chrony,
-            firewall=_meter(_SLASH_64, f"{PREFIX_PER_SECOND}/second", PREFIX_BURST, "drop"),
+        "chrony-lan": Server("chrony, no limit, on a LAN", Chrony, firewall=_on_a_lan, kinds=("redirect",)),
+        "nft-drop": _behind("nft meter, drops", _meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "drop")),
+        "nft-reject": _behind("nft meter, rejects", _meter("ip saddr", f"{PER_MINUTE}/minute", BURST, "reject")),
+        "hashlimit-reject": _behind("iptables hashlimit, REJECT", _iptables(_HASHLIMIT)),
+        "ufw-limit": _behind("`ufw limit` (REJECT)", _iptables(*_UFW)),
+        "nft-64-drop": replace(
+            _behind("nft meter by /64, drops", _meter(_SLASH_64, f"{PREFIX_PER_SECOND}/second", PREFIX_BURST, "drop")),
             ipv6=True,
             by_prefix=True,
         ),

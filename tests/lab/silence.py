@@ -48,7 +48,6 @@ RHYTHMS: Final[Mapping[str, Rhythm]] = MappingProxyType(
 )
 """By the name that tables use. Pulses: 20 packets in the half second before each question, none in between."""
 
-_FIREWALL_KINDS = ("mode3-v4", "short-47", "checksum", "fragment")
 _EXACT: Final[Mapping[str, Rhythm]] = {
     "ufw-limit": _UFW_PULSE,
     "nft-64-drop": Paced(PREFIX_BURST, PREFIX_PER_SECOND * 0.99),
@@ -119,19 +118,23 @@ def every() -> tuple[Plan, ...]:
     plans = []
     for name in at_hand():
         server = SERVERS[name]
-        for kind in KINDS if server.firewall is None else _FIREWALL_KINDS:
+        for kind in server.kinds:
             for rhythm in RHYTHMS:
-                if rhythm != "exact" or server.firewall is not None:
+                if rhythm != "exact" or server.limiter:
                     plans.append(Plan(name, kind, rhythm))
     return tuple(plans)
 
 
 def telling() -> tuple[Plan, ...]:
     """The cells that say most, for a quick look."""
-    daemons = [Plan(name, kind, "50/s") for name in at_hand() for kind in ("mode3-v4", "short-47", "mac-20")]
-    walls = [Plan(name, "checksum", "50/s") for name, server in SERVERS.items() if server.firewall]
-    wanted = [plan for plan in daemons if SERVERS[plan.server].firewall is None] + walls
-    return (*wanted, Plan("nft-64-drop", "short-47", "500/s"), Plan("ufw-limit", "short-47", "exact"))
+    plans = []
+    for name in at_hand():
+        if SERVERS[name].limiter:
+            plans.append(Plan(name, "checksum", "50/s"))
+        else:
+            kinds = ("mode3-v4", "short-47", "mac-20", "redirect")
+            plans += [Plan(name, kind, "50/s") for kind in kinds if kind in SERVERS[name].kinds]
+    return (*plans, Plan("nft-64-drop", "short-47", "500/s"))
 
 
 def batches(plans: Sequence[Plan]) -> Iterator[list[Plan]]:

@@ -14,7 +14,8 @@ from typing import Self
 
 from tests.lab.net import Host
 
-_UDP = 17
+_ICMP, _UDP = 1, 17
+_REDIRECT, _FOR_HOST = 5, 1
 _FRAGMENT = 44
 _MORE_FRAGMENTS = 0x2000
 _HOPS = 64
@@ -61,6 +62,23 @@ def datagram(
     else:
         header = struct.pack("!IHBB16s16s", 6 << 28, length, _UDP, _HOPS, sender.packed, receiver.packed)
     return header + udp
+
+
+def redirect(gateway: str, better: str, server: str, claimed: str) -> bytes:
+    """An ICMP redirect (RFC 792): as from the server's gateway, "for `claimed` use `better`".
+
+    It quotes a datagram from the server's port 123, which is all that Linux wants before it believes: an off-path
+    attacker knows or guesses every byte (Feng et al., "Off-Path Network Traffic Manipulation via Revitalized ICMP
+    Redirect Attacks", USENIX Security 2022). ICMPv6 asks for a hop limit of 255 (RFC 4861 §8.1), which nobody off the
+    link can make arrive.
+    """
+    told, victim = ipaddress.ip_address(server).packed, ipaddress.ip_address(claimed).packed
+    inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 76, 0, 0, _HOPS, _UDP, 0, told, victim)
+    inner = inner[:10] + struct.pack("!H", _checksum(inner)) + inner[12:] + struct.pack("!HHHH", 123, 123, 56, 0)
+    message = struct.pack("!BBH4s", _REDIRECT, _FOR_HOST, 0, ipaddress.ip_address(better).packed) + inner
+    message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
+    source = ipaddress.ip_address(gateway).packed
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, _HOPS, _ICMP, 0, source, told) + message
 
 
 class Flood:
