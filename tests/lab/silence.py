@@ -262,7 +262,7 @@ def _stream(victim: _Victim, server: str) -> Stream:
 
 
 def _ask(victims: Sequence[_Victim], victim: Host, monitor: Host | None, target: Host) -> tuple[dict[Plan, Heard], int]:
-    """One question of each victim of a server and of the monitor if there is one, at once; whether that was answered."""
+    """One question of each victim of a server, and of the monitor if there is one, at once; was that one answered?"""
     askers: list[tuple[Host, str | None]] = [(victim, one.source) for one in victims]
     if monitor is not None:
         askers.append((monitor, None))
