@@ -19,11 +19,12 @@ from poolproof.fleet import Role
 from poolproof.policy import SECOND_NS
 from poolproof.variant import Variant
 from poolproof.verification import State
+from tests.lab.daemons import Chrony, Daemon
 from tests.lab.floods import KINDS, Floods, Pulses, Rhythm, stream
-from tests.lab.floods_servers import SERVERS
-from tests.lab.floods_wire import Backscatter
+from tests.lab.floods_servers import Server
+from tests.lab.floods_wire import Backscatter, Unasked
 from tests.lab.net import Host, Network
-from tests.lab.product import Product
+from tests.lab.product import PROBES, Product
 
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
@@ -35,7 +36,7 @@ class Whom(Enum):
     VERIFIERS = "verifiers"
     """The disclosed must-be-blocked ones; of a prefix one address."""
     STRANGERS = "strangers"
-    """Everybody of a fleet that the attacker knows but the disclosed monitors: witnesses are among them."""
+    """Everybody of the fleet that the attacker knows but the disclosed monitors: witnesses are among them."""
     MONITORS = "monitors"
     """Those that are to be answered."""
     VERIFIERS_AND_MONITORS = "verifiers and monitors"
@@ -47,20 +48,26 @@ class Attack:
     """One attack.
 
     Attributes:
-        server: key of `SERVERS`: what runs at the target.
+        server: what runs at the target.
         kind: key of `KINDS`.
         rhythm: when; None: 20 packets just before each round, which the attacker knows.
         variant: what is requested.
         whom: in whose name.
         before: in the name of so many of the fleet's hosts the flood runs from before the request to the challenge.
+        knows: so many of the fleet's hosts are known to the attacker.
+        patience_s: how long the attacker waits after the challenge, so that limiters forget the baseline.
+        owner: the server's owner is there after all, made the request, and enacts the challenge.
     """
 
-    server: str
+    server: Server
     kind: str
     rhythm: Rhythm | None
     variant: Variant = Variant.BLOCK
     whom: Whom = Whom.VERIFIERS
     before: int = 0
+    knows: int = PROBES
+    patience_s: float = 0.0
+    owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,14 @@ class Ending:
         closed: the verification, closed; its judgement is the verdict.
         unasked: packets of the target that reached must-be-silent perspectives unasked, by an independent capture.
         sent: packets of the flood.
+        begun_ns: when its part after the challenge began, Unix ns.
     """
 
     attack: Attack
     closed: Snapshot
-    unasked: int
+    unasked: tuple[Unasked, ...]
     sent: int
+    begun_ns: int
 
 
 @contextmanager
@@ -112,26 +121,29 @@ class _Scene:
 
     @property
     def address(self) -> str:
-        return self.target.ipv6 if SERVERS[self.attack.server].ipv6 else self.target.ipv4
+        return self.target.ipv6 if self.attack.server.ipv6 else self.target.ipv4
 
     def own(self, host: Host) -> str:
         """The address of a vantage that this target would know it by."""
-        return host.ipv6 if SERVERS[self.attack.server].ipv6 else host.ipv4
+        return host.ipv6 if self.attack.server.ipv6 else host.ipv4
 
 
 def _play(scene: _Scene) -> Ending:
     attack, product = scene.attack, scene.product
-    server = SERVERS[attack.server]
-    with server.daemon(scene.target, server.lines), Floods(scene.attacker) as floods:
+    server = attack.server
+    with server.daemon(scene.target, server.lines) as daemon, Floods(scene.attacker) as floods:
         if server.firewall is not None:
             server.firewall(scene.target)
-        known = [scene.own(host) for host in list(product.probes.values())[: attack.before]]
-        _flood(scene, floods, known, attack.rhythm)
+        _flood(scene, floods, _own(scene, attack.before), attack.rhythm)
         verification = product.request(f"[{scene.address}]" if server.ipv6 else scene.address, attack.variant).id
         told = product.until(verification, lambda seen: seen.state not in (State.REQUESTED, State.BASELINE))
         floods.clear()
+        begun_ns = time.time_ns()
         with _watching(product, told) as wires:
             if told.state is State.CHALLENGED:
+                if attack.owner:
+                    _obey(product, daemon, verification)
+                time.sleep(attack.patience_s)  # an attack takes its time: limiters forget
                 names = tuple(_names(scene, told))
                 _flood(scene, floods, names, attack.rhythm)
                 product.ready(verification)
@@ -139,8 +151,22 @@ def _play(scene: _Scene) -> Ending:
                     _follow(scene, floods, names, verification)
             closed = product.concluded(verification)
             floods.clear()
-            seen = sum(each.sender == scene.address for wire in wires for each in wire.all())
-    return Ending(attack, closed, seen, floods.sent)
+            seen = tuple(each for wire in wires for each in wire.all() if each.sender == scene.address)
+    return Ending(attack, closed, seen, floods.sent, begun_ns)
+
+
+def _obey(product: Product, daemon: Daemon, verification: str) -> None:
+    """What an honest owner of a chrony does: the shown commands, without the stronger alternative."""
+    assert isinstance(daemon, Chrony)
+    for step in product.instructions(verification, "chrony").steps:
+        if not step.text.startswith("Stronger"):
+            for command in step.commands:
+                daemon.chronyc(*command.removeprefix("chronyc ").split())
+
+
+def _own(scene: _Scene, number: int) -> list[str]:
+    """Addresses of the first hosts of the fleet."""
+    return [scene.own(host) for host in list(scene.product.probes.values())[:number]]
 
 
 def _flood(scene: _Scene, floods: Floods, names: Iterable[str], rhythm: Rhythm | None) -> None:
@@ -154,7 +180,7 @@ def _names(scene: _Scene, told: Snapshot) -> Iterator[str]:
     whom = scene.attack.whom
     monitors = {line.view.source for line in told.lines if line.view.role is Role.ALLOWED_MONITOR}
     if whom is Whom.STRANGERS:
-        yield from (own for host in scene.product.probes.values() if (own := scene.own(host)) not in monitors)
+        yield from (own for own in _own(scene, scene.attack.knows) if own not in monitors)
         return
     if whom is not Whom.VERIFIERS:
         yield from sorted(monitors)

@@ -147,6 +147,19 @@ SERVERS: Final = MappingProxyType(
 """By the name that tables use."""
 
 
+TIGHT: Final = MappingProxyType(
+    {
+        "reject": _behind("nft meter, rejects, tight", _meter("ip saddr", "10/minute", 4, "reject")),
+        "64": replace(
+            _behind("nft meter by /64, drops, tight", _meter(_SLASH_64, "10/minute", 4, "drop")),
+            ipv6=True,
+            by_prefix=True,
+        ),
+    }
+)
+"""Limiters so tight that the eight questions of a baseline meet them."""
+
+
 def at_hand() -> tuple[str, ...]:
     """Names of those that this machine can run."""
     return tuple(name for name, server in SERVERS.items() if server.daemon is not Classic or CLASSIC in os.environ)
