@@ -72,7 +72,7 @@ def stories() -> dict[str, Story]:
     for server, kind in itertools.product(("ntpsec-6", "chrony-limit-6"), ("mode3-v4", "mac-20")):
         found[f"prefix, {server} {kind}"] = Story(_on(server, kind, _HIGH))
     found["prefix, tight limiter"] = Story(Attack(TIGHT["64"], "short-47", _HIGH))
-    found["prefix, lax limiter"] = Story(_on("nft-64-drop", "short-47", Steady(500)), left=2)
+    found["prefix, lax limiter"] = Story(_on("nft-64-drop", "short-47", _HIGH), left=2)
     told = replace(silent, variant=Variant.ALLOW_ONLY, whom=Whom.STRANGERS)
     found["allow-only, half known"] = Story(replace(told, knows=PROBES // 2))
     found["allow-only, half flooded before"] = Story(replace(told, knows=PROBES // 2, before=PROBES // 2))

@@ -65,11 +65,7 @@ class Server:
 
 
 PER_MINUTE, BURST = 30, 20
-"""What the firewalls below let through of one source: more than any client needs that keeps to its polls."""
-PREFIX_PER_SECOND, PREFIX_BURST = 100, 200
-"""What the lax one lets through of one /64."""
-
-
+"""What the firewalls below let through of one source, or of one /64: more than a client needs that keeps its polls."""
 LAN_ADDRESS = "198.18.200.2"
 
 
@@ -138,7 +134,7 @@ SERVERS: Final = MappingProxyType(
         "hashlimit-reject": _behind("iptables hashlimit, REJECT", _iptables(_HASHLIMIT)),
         "ufw-limit": _behind("`ufw limit` (REJECT)", _iptables(*_UFW)),
         "nft-64-drop": replace(
-            _behind("nft meter by /64, drops", _meter(_SLASH_64, f"{PREFIX_PER_SECOND}/second", PREFIX_BURST, "drop")),
+            _behind("nft meter by /64, drops", _meter(_SLASH_64, f"{PER_MINUTE}/minute", BURST, "drop")),
             ipv6=True,
             by_prefix=True,
         ),

@@ -43,7 +43,7 @@ Endpoint = tuple[bytes, int]
 class Backscatter:
     """Watches a host's wire; a context manager. `seen` has what came unasked, by address of ours."""
 
-    KEPT_BYTES: Final = 128
+    KEPT_BYTES: Final = 256
 
     def __init__(self, host: Host) -> None:
         self._host = host

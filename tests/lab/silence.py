@@ -24,7 +24,7 @@ import click
 
 from tests.lab.ask import Heard, ask_all
 from tests.lab.floods import KINDS, Floods, Paced, Pulses, Rhythm, Steady, Stream, stream
-from tests.lab.floods_servers import BURST, PER_MINUTE, PREFIX_BURST, PREFIX_PER_SECOND, SERVERS, at_hand
+from tests.lab.floods_servers import BURST, PER_MINUTE, SERVERS, at_hand
 from tests.lab.floods_wire import Backscatter, Unasked
 from tests.lab.net import Host, Network
 
@@ -49,10 +49,7 @@ RHYTHMS: Final[Mapping[str, Rhythm]] = MappingProxyType(
 )
 """By the name that tables use. Pulses: 20 packets in the half second before each question, none in between."""
 
-_EXACT: Final[Mapping[str, Rhythm]] = {
-    "ufw-limit": _UFW_PULSE,
-    "nft-64-drop": Paced(PREFIX_BURST, PREFIX_PER_SECOND * 0.99),
-}
+_EXACT: Final[Mapping[str, Rhythm]] = {"ufw-limit": _UFW_PULSE}
 _PACKETS_PER_SECOND = 5000.0
 """So many at once is what two cores carry without loss."""
 _AT_500 = frozenset(
@@ -138,11 +135,11 @@ def telling() -> tuple[Plan, ...]:
     plans = []
     for name in at_hand():
         if SERVERS[name].limiter:
-            plans.append(Plan(name, "checksum", "50/s"))
+            plans += [Plan(name, kind, "50/s") for kind in ("short-47", "checksum")]
         else:
             kinds = ("mode3-v4", "short-47", "mac-20", "redirect")
             plans += [Plan(name, kind, "50/s") for kind in kinds if kind in SERVERS[name].kinds]
-    return (*plans, Plan("nft-64-drop", "short-47", "500/s"))
+    return tuple(plans)
 
 
 def batches(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
@@ -317,7 +314,9 @@ def load(path: Path) -> list[Cell]:
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="only the most telling cells, in half a minute")
 @click.option("--json", "to", type=click.Path(path_type=Path), help="write what was measured to a file")
-@click.option("--only", multiple=True, help="only these servers; may be given several times")
+@click.option(
+    "--only", multiple=True, help="only these servers; may be given several times. The others' cells stay in the file"
+)
 def main(quick: bool, to: Path | None, only: tuple[str, ...]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     plans = [plan for plan in (telling() if quick else every()) if not only or plan.server in only]
@@ -335,6 +334,9 @@ def main(quick: bool, to: Path | None, only: tuple[str, ...]) -> None:
             f"UDP {cell.udp_at_once}+{cell.udp_later} ICMP {cell.icmp_at_once}+{cell.icmp_later}"
         )
     if to is not None:
+        measured = dict.fromkeys(plans)
+        kept = [cell for cell in load(to) if Plan(cell.server, cell.kind, cell.rhythm) not in measured] if only else []
+        cells = sorted([*kept, *cells], key=lambda cell: list(SERVERS).index(cell.server))
         lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
         to.write_text(f'{{"cells": [\n{lines}\n]}}\n', encoding="utf-8")
 
