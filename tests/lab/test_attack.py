@@ -1,7 +1,7 @@
 """An applicant who owns nothing floods somebody's server, with the whole product running: never a strong proof.
 
-A few telling attacks, side by side; `python -m tests.lab.attacks` plays all that was thought of. docs/silence.md says why
-they fail, and what is left.
+A few telling attacks, side by side; `python -m tests.lab.attacks` plays all that was thought of. docs/silence.md says
+why they fail, and what is left.
 """
 
 from __future__ import annotations
