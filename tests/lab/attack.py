@@ -157,7 +157,7 @@ def _play(scene: _Scene) -> Ending:
 
 
 def _is_over(attack: Attack) -> Callable[[Snapshot], bool]:
-    """When the verdict is there; where monitors are silenced it would be hours, so after some rounds that do not count."""
+    """When the verdict is there; where monitors are silenced that takes hours, so after rounds that do not count."""
     if attack.whom in (Whom.MONITORS, Whom.VERIFIERS_AND_MONITORS):
         return lambda seen: sum(line.reason is not None for line in seen.rounds) >= _UNCOUNTED
     return lambda seen: not seen.state.is_open
