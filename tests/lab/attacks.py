@@ -30,7 +30,7 @@ _PULSED = Pulses(size=20, first_s=0.0, every_s=2.0, within_s=0.4)
 _RHYTHMS: Final[Mapping[str, Rhythm | None]] = MappingProxyType(
     {"low": _LOW, "high": _HIGH, "pulsed": _PULSED, "following": None}
 )
-_EXACT = Paced(BURST, PER_MINUTE / 60 * 0.99)
+_EXACT = Paced(BURST, PER_MINUTE / 60 * 0.997)
 _UFW_BURST = Pulses(size=5, first_s=0.0, every_s=1.0, within_s=0.1, times=1)
 
 
@@ -41,10 +41,12 @@ class Story:
     Attributes:
         attack: the attack.
         left: number of the item of "What is left" that it shows; 0: it must not end in a strong proof.
+        luck: it shows that in most runs and not in all.
     """
 
     attack: Attack
     left: int = 0
+    luck: bool = False
 
 
 def _on(server: str, kind: str, rhythm: Rhythm | None) -> Attack:
@@ -86,7 +88,7 @@ def stories() -> dict[str, Story]:
         found[f"{server}, loud"] = Story(_on(server, "mode3-v4", _HIGH))
         found[f"{server}, 47 bytes"] = Story(_on(server, "short-47", _HIGH))
         found[f"{server}, wrong checksum"] = Story(_on(server, "checksum", _HIGH), left=1)
-        found[f"{server}, exact"] = Story(_on(server, "short-47", _EXACT), left=1)
+        found[f"{server}, exact"] = Story(_on(server, "short-47", _EXACT), left=1, luck=True)
     found["ufw, exact"] = Story(replace(_on("ufw-limit", "short-47", _UFW_BURST), patience_s=31.0))
     found["tight rejecting limiter"] = Story(Attack(TIGHT["reject"], "checksum", _HIGH))
     found["drop limiter, wrong checksum"] = Story(_on("nft-drop", "checksum", _HIGHEST))
@@ -105,6 +107,8 @@ def wrong(story: Story, ended: Ending) -> str:
     strong = proof is not None and proof.assurance is Assurance.STRONG
     if strong and not story.left:
         return "a strong proof for an absent owner"
+    if story.luck:
+        return ""
     return f"no strong proof: item {story.left} of what is left is answered" if story.left and not strong else ""
 
 
