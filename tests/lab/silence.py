@@ -53,7 +53,7 @@ _EXACT: Final[Mapping[str, Rhythm]] = {"ufw-limit": _UFW_PULSE}
 _PACKETS_PER_SECOND = 5000.0
 """So many at once is what two cores carry without loss."""
 _AT_500 = frozenset(
-    {"mode3-v4", "mode1", "mode4", "short-47", "mac-20", "crypto-nak", "port-0", "checksum", "fragment"}
+    {"mode3-v4", "mode1", "mode4", "short-47", "mac-20", "crypto-nak", "port-0", "checksum", "fragment", "redirect"}
 )
 """The others say at 500 a second what they say at 50."""
 _ANSWER_S = 0.5
@@ -278,7 +278,7 @@ def _cell(
     begun_s: float,
 ) -> Cell:
     unasked = [each for address in {victim.claimed, victim.source} for each in seen.get(address, ())]
-    first_s = begun_s + next(iter(victim.plan.beat.offsets()))
+    first_s = begun_s + next(sent.rhythm.offsets())
     counts = {
         (icmp, later): sum(each.icmp is icmp and (each.at_s > first_s + 1) is later for each in unasked)
         for icmp in (False, True)
