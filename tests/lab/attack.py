@@ -20,15 +20,20 @@ from poolproof.policy import SECOND_NS
 from poolproof.variant import Variant
 from poolproof.verification import State
 from tests.lab.daemons import Chrony, Daemon
-from tests.lab.floods import KINDS, Floods, Pulses, Rhythm, stream
+from tests.lab.floods import KINDS, Floods, Pulses, Rhythm, Stream, stream
 from tests.lab.floods_servers import Server
 from tests.lab.floods_wire import Backscatter, Unasked
+from tests.lab.impair import Filter
 from tests.lab.net import Host, Network
 from tests.lab.product import PROBES, Product
+from tests.lab.spoof import datagram
 
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
 _UNCOUNTED = 3
+_PULSE_S = 1.0
+LINK_PER_SECOND = 40
+"""Datagrams a second that a narrow link carries."""
 
 
 class Whom(Enum):
@@ -58,6 +63,8 @@ class Attack:
         knows: so many of the fleet's hosts are known to the attacker.
         patience_s: how long the attacker waits after the challenge, so that limiters forget the baseline.
         owner: the server's owner is there after all, made the request, and enacts the challenge.
+        congests: the flood goes to the verifiers instead, whose links are narrow (`LINK_PER_SECOND`), and only while an
+            answer could come; nothing at all is sent to the server.
     """
 
     server: Server
@@ -69,6 +76,7 @@ class Attack:
     knows: int = PROBES
     patience_s: float = 0.0
     owner: bool = False
+    congests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +117,14 @@ def playing(
     }
     with ThreadPoolExecutor(len(attacks)) as pool:
         yield {
-            name: pool.submit(_play, _Scene(attack, product, attacker, hosts[name])) for name, attack in attacks.items()
+            name: pool.submit(_play, _Scene(net, attack, product, attacker, hosts[name]))
+            for name, attack in attacks.items()
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
+    net: Network
     attack: Attack
     product: Product
     attacker: Host
@@ -140,12 +150,14 @@ def _play(scene: _Scene) -> Ending:
         told = product.until(verification, lambda seen: seen.state not in (State.REQUESTED, State.BASELINE))
         floods.clear()
         begun_ns = time.time_ns()
-        with _watching(product, told) as wires:
+        with _watching(product, told) as wires, ExitStack() as links:
             if told.state is State.CHALLENGED:
                 if attack.owner:
                     _obey(product, daemon, verification)
                 time.sleep(attack.patience_s)  # an attack takes its time: limiters forget
                 names = tuple(_names(scene, told))
+                if attack.congests:
+                    links.enter_context(_narrow(scene, told))
                 _flood(scene, floods, names, attack.rhythm)
                 product.ready(verification)
                 if attack.rhythm is None:
@@ -212,7 +224,25 @@ def _follow(scene: _Scene, floods: Floods, names: tuple[str, ...], verification:
             if line.number not in followed:
                 followed.add(line.number)
                 left_s = line.start_at_ns / SECOND_NS - time.time()
-                _flood(scene, floods, names, Pulses(20, max(0.0, left_s - 0.45), 1.0, 0.4, times=1))
+                if scene.attack.congests:
+                    floods.add(*(_congestion(scene, name, left_s) for name in names))
+                else:
+                    _flood(scene, floods, names, Pulses(20, max(0.0, left_s - 0.45), 1.0, 0.4, times=1))
+
+
+def _narrow(scene: _Scene, told: Snapshot) -> Filter:
+    """The verifiers' links carry so many datagrams and no more, whatever they are about."""
+    verifiers = [line.view.vantage for line in told.lines if line.view.role is Role.MUST_BE_BLOCKED]
+    tokens = f"limit rate over {LINK_PER_SECOND}/second burst {LINK_PER_SECOND // 10} packets"
+    rules = [f'oifname "{vantage}" meta l4proto udp {tokens} drop' for vantage in verifiers]
+    return Filter(scene.net.router, "forward", rules)
+
+
+def _congestion(scene: _Scene, verifier: str, left_s: float) -> Stream:
+    """Fifty times what a link carries, for the second in which an answer would come, and none of a control server."""
+    packet = datagram(scene.own(scene.attacker), verifier, bytes(64), source_port=9, port=9)
+    size = int(50 * LINK_PER_SECOND * _PULSE_S)
+    return Stream((packet,), verifier, Pulses(size, max(0.0, left_s - 0.6 * _PULSE_S), 1.0, _PULSE_S, times=1))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -92,6 +92,8 @@ def stories() -> dict[str, Story]:
     found["ufw, exact"] = Story(replace(_on("ufw-limit", "short-47", _UFW_BURST), patience_s=31.0))
     found["tight rejecting limiter"] = Story(Attack(TIGHT["reject"], "checksum", _HIGH))
     found["drop limiter, wrong checksum"] = Story(_on("nft-drop", "checksum", _HIGHEST))
+    answering = Attack(replace(SERVERS["chrony"], ipv6=True), "short-47", None, congests=True)
+    found["congestion, IPv6 prefixes"] = Story(answering, left=4, luck=True)
     honest = Attack(SERVERS["chrony"], "short-47", _HIGH, owner=True)
     found["honest, flooded"] = Story(honest)
     found["honest, allow-only, flooded"] = Story(replace(honest, variant=Variant.ALLOW_ONLY, whom=Whom.STRANGERS))
@@ -123,6 +125,16 @@ def said(ended: Ending) -> str:
     )
 
 
+def _batches(chosen: Sequence[tuple[str, Story]]) -> Iterator[tuple[int, dict[str, Story]]]:
+    """Number of the first and what is played side by side; congested links are nobody else's."""
+    shared = [(name, story) for name, story in chosen if not story.attack.congests]
+    for first in range(0, len(shared), _AT_ONCE):
+        yield first + 1, dict(shared[first : first + _AT_ONCE])
+    alone = [(name, story) for name, story in chosen if story.attack.congests]
+    for number, (name, story) in enumerate(alone, len(shared) + 1):
+        yield number, {name: story}
+
+
 @click.command(help=__doc__)
 @click.option("--only", default="", help="only those whose name has this in it")
 def main(only: str) -> None:
@@ -131,10 +143,9 @@ def main(only: str) -> None:
     faults = 0
     chosen = [(name, story) for name, story in stories().items() if only in name]
     with Network() as net, Product(net) as product:
-        for first in range(0, len(chosen), _AT_ONCE):
-            batch = dict(chosen[first : first + _AT_ONCE])
+        for first, batch in _batches(chosen):
             attacks = {name: story.attack for name, story in batch.items()}
-            with playing(net, product, attacks, first=first + 1) as endings:
+            with playing(net, product, attacks, first=first) as endings:
                 for name, story in batch.items():
                     ended = endings[name].result()
                     fault = wrong(story, ended)
