@@ -30,7 +30,7 @@ from tests.lab.spoof import datagram
 
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
-_UNCOUNTED = 3
+_UNCOUNTED = 2
 _PULSE_S = 1.0
 LINK_PER_SECOND = 40
 """Datagrams a second that a narrow link carries."""
