@@ -31,7 +31,8 @@ from tests.lab.spoof import datagram
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
 _UNCOUNTED = 2
-_PULSE_S = 1.0
+_PULSE_S = 0.22
+_PAIR_S = 0.25
 LINK_PER_SECOND = 40
 """Datagrams a second that a narrow link carries."""
 
@@ -225,6 +226,8 @@ def _follow(scene: _Scene, floods: Floods, names: tuple[str, ...], verification:
                 followed.add(line.number)
                 left_s = line.start_at_ns / SECOND_NS - time.time()
                 if scene.attack.congests:
+                    # Of a prefix the half that the owner was told is asked second in rounds 0, 2, 4, ...
+                    left_s += _PAIR_S * (scene.attack.server.ipv6 and line.number % 2 == 0)
                     floods.add(*(_congestion(scene, name, left_s) for name in names))
                 else:
                     _flood(scene, floods, names, Pulses(20, max(0.0, left_s - 0.45), 1.0, 0.4, times=1))
@@ -239,10 +242,10 @@ def _narrow(scene: _Scene, told: Snapshot) -> Filter:
 
 
 def _congestion(scene: _Scene, verifier: str, left_s: float) -> Stream:
-    """Fifty times what a link carries, for the second in which an answer would come, and none of a control server."""
+    """Sixty times what a link carries, while the answer would come, and none of a control server or another half."""
     packet = datagram(scene.own(scene.attacker), verifier, bytes(64), source_port=9, port=9)
-    size = int(50 * LINK_PER_SECOND * _PULSE_S)
-    return Stream((packet,), verifier, Pulses(size, max(0.0, left_s - 0.6 * _PULSE_S), 1.0, _PULSE_S, times=1))
+    size = int(60 * LINK_PER_SECOND * _PULSE_S)
+    return Stream((packet,), verifier, Pulses(size, max(0.0, left_s - 0.8 * _PULSE_S), 1.0, _PULSE_S, times=1))
 
 
 @contextmanager

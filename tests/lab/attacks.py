@@ -74,7 +74,7 @@ def stories() -> dict[str, Story]:
     for server, kind in itertools.product(("ntpsec-6", "chrony-limit-6"), ("mode3-v4", "mac-20")):
         found[f"prefix, {server} {kind}"] = Story(_on(server, kind, _HIGH))
     found["prefix, tight limiter"] = Story(Attack(TIGHT["64"], "short-47", _HIGH))
-    found["prefix, lax limiter"] = Story(_on("nft-64-drop", "short-47", _HIGH), left=2)
+    found["prefix, lax limiter"] = Story(_on("nft-64-drop", "short-47", _HIGH))
     told = replace(silent, variant=Variant.ALLOW_ONLY, whom=Whom.STRANGERS)
     found["allow-only, four known"] = Story(replace(told, knows=4))
     found["allow-only, four known, flooded before"] = Story(replace(told, knows=4, before=4))
@@ -87,8 +87,8 @@ def stories() -> dict[str, Story]:
     for server in ("nft-reject", "hashlimit-reject"):
         found[f"{server}, loud"] = Story(_on(server, "mode3-v4", _HIGH))
         found[f"{server}, 47 bytes"] = Story(_on(server, "short-47", _HIGH))
-        found[f"{server}, wrong checksum"] = Story(_on(server, "checksum", _HIGH), left=1)
-        found[f"{server}, exact"] = Story(_on(server, "short-47", _EXACT), left=1, luck=True)
+        found[f"{server}, wrong checksum"] = Story(_on(server, "checksum", _HIGH))
+        found[f"{server}, exact"] = Story(_on(server, "short-47", _EXACT))
     found["ufw, exact"] = Story(replace(_on("ufw-limit", "short-47", _UFW_BURST), patience_s=31.0))
     found["tight rejecting limiter"] = Story(Attack(TIGHT["reject"], "checksum", _HIGH))
     found["drop limiter, wrong checksum"] = Story(_on("nft-drop", "checksum", _HIGHEST))
