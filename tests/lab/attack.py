@@ -30,7 +30,6 @@ from tests.lab.spoof import datagram
 
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
-_UNCOUNTED = 2
 _PULSE_S = 0.22
 _PAIR_S = 0.25
 LINK_PER_SECOND = 40
@@ -64,6 +63,7 @@ class Attack:
         knows: so many of the fleet's hosts are known to the attacker.
         patience_s: how long the attacker waits after the challenge, so that limiters forget the baseline.
         owner: the server's owner is there after all, made the request, and enacts the challenge.
+        rounds: it is over after so many rounds, because the verdict takes minutes or hours; 0: with the verdict.
         congests: the flood goes to the verifiers instead, whose links are narrow (`LINK_PER_SECOND`), and only while an
             answer could come; nothing at all is sent to the server.
     """
@@ -77,6 +77,7 @@ class Attack:
     knows: int = PROBES
     patience_s: float = 0.0
     owner: bool = False
+    rounds: int = 0
     congests: bool = False
 
 
@@ -170,10 +171,8 @@ def _play(scene: _Scene) -> Ending:
 
 
 def _is_over(attack: Attack) -> Callable[[Snapshot], bool]:
-    """When the verdict is there; where monitors are silenced that takes hours, so after rounds that do not count."""
-    if attack.whom in (Whom.MONITORS, Whom.VERIFIERS_AND_MONITORS):
-        return lambda seen: sum(line.reason is not None for line in seen.rounds) >= _UNCOUNTED
-    return lambda seen: not seen.state.is_open
+    """When the verdict is there, or enough rounds are over, because the next one has begun."""
+    return lambda seen: not seen.state.is_open or 0 < attack.rounds < len(seen.rounds)
 
 
 def _obey(product: Product, daemon: Daemon, verification: str) -> None:

@@ -70,19 +70,19 @@ def stories() -> dict[str, Story]:
         found[f"before, {number} of the fleet"] = Story(replace(silent, before=number))
         found[f"before, {number}, loud"] = Story(replace(silent, kind="mode3-v4", before=number))
     for whom in (Whom.MONITORS, Whom.VERIFIERS_AND_MONITORS):
-        found[whom.value] = Story(replace(silent, whom=whom))
+        found[whom.value] = Story(replace(silent, whom=whom, rounds=2))
     for server, kind in itertools.product(("ntpsec-6", "chrony-limit-6"), ("mode3-v4", "mac-20")):
         found[f"prefix, {server} {kind}"] = Story(_on(server, kind, _HIGH))
     found["prefix, tight limiter"] = Story(Attack(TIGHT["64"], "short-47", _HIGH))
-    found["prefix, lax limiter"] = Story(_on("nft-64-drop", "short-47", _HIGH))
+    found["prefix, lax limiter"] = Story(replace(_on("nft-64-drop", "short-47", _HIGH), rounds=4))
     told = replace(silent, variant=Variant.ALLOW_ONLY, whom=Whom.STRANGERS)
     found["allow-only, four known"] = Story(replace(told, knows=4))
     found["allow-only, four known, flooded before"] = Story(replace(told, knows=4, before=4))
-    found["allow-only, fleet known"] = Story(told, left=3)
+    found["allow-only, fleet known"] = Story(told, left=1)
     found["allow-only, fleet known, loud"] = Story(replace(told, kind="mode3-v4"))
     found["allow-only, fleet known, IPv6"] = Story(replace(told, server=SERVERS["ntpsec-6"]))
     found["allow-only, redirects"] = Story(
-        replace(told, server=SERVERS["chrony-lan"], kind="redirect", rhythm=Steady(1)), left=3
+        replace(told, server=SERVERS["chrony-lan"], kind="redirect", rhythm=Steady(1)), left=1
     )
     for server in ("nft-reject", "hashlimit-reject"):
         found[f"{server}, loud"] = Story(_on(server, "mode3-v4", _HIGH))
@@ -93,7 +93,7 @@ def stories() -> dict[str, Story]:
     found["tight rejecting limiter"] = Story(Attack(TIGHT["reject"], "checksum", _HIGH))
     found["drop limiter, wrong checksum"] = Story(_on("nft-drop", "checksum", _HIGHEST))
     answering = Attack(replace(SERVERS["chrony"], ipv6=True), "short-47", None, congests=True)
-    found["congestion, IPv6 prefixes"] = Story(answering, left=4, luck=True)
+    found["congestion, IPv6 prefixes"] = Story(answering, left=2, luck=True)
     honest = Attack(SERVERS["chrony"], "short-47", _HIGH, owner=True)
     found["honest, flooded"] = Story(honest)
     found["honest, allow-only, flooded"] = Story(replace(honest, variant=Variant.ALLOW_ONLY, whom=Whom.STRANGERS))

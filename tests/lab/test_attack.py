@@ -11,10 +11,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from poolproof.explain import assurance_note
 from poolproof.fleet import Role
 from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, Assurance
+from poolproof.proof_words import assurance_note
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, Reason
 from tests.lab.attack import Attack, Ending, Whom, playing
@@ -38,12 +38,13 @@ ATTACKS: dict[str, Attack] = {
     "loud-slow": Attack(SERVERS["ntpsec"], "mode3-v4", Steady(5)),
     "leaky": Attack(SERVERS["chrony-limit"], "mode3-v4", _STEADY),
     "rejecting-loud": Attack(SERVERS["nft-reject"], "short-47", _STEADY),
-    "rejecting-tight": Attack(TIGHT["reject"], "checksum", _STEADY),
+    "rejecting": Attack(SERVERS["nft-reject"], "checksum", _STEADY),
     "prefix": Attack(SERVERS["ntpsec-6"], "short-47", _STEADY),
+    "prefix-limited": Attack(SERVERS["nft-64-drop"], "short-47", _STEADY, rounds=2),
     "prefix-tight": Attack(TIGHT["64"], "short-47", _STEADY),
     "some-known": _KNOWING_SOME,
     "before": Attack(SERVERS["ntpsec"], "short-47", _STEADY, before=PROBES),
-    "monitors": Attack(SERVERS["ntpsec"], "short-47", _STEADY, whom=Whom.VERIFIERS_AND_MONITORS),
+    "monitors": Attack(SERVERS["ntpsec"], "short-47", _STEADY, whom=Whom.VERIFIERS_AND_MONITORS, rounds=1),
     "honest": Attack(SERVERS["chrony"], "short-47", _STEADY, owner=True),
     "honest-allow-only": Attack(SERVERS["chrony"], "short-47", _STEADY, Variant.ALLOW_ONLY, Whom.STRANGERS, owner=True),
 }
@@ -102,9 +103,9 @@ def test_a_limiter_that_leaks_is_refuted_either_way(endings: Endings, name: str)
     assert judgement.reason in (Reason.BACKSCATTER, Reason.ANSWERED_WHERE_SILENCE_WAS_ASKED), judgement
 
 
-def test_refusals_of_a_limiter_that_met_the_baseline_are_doubtful(endings: Endings) -> None:
-    """The flood makes it refuse the verifiers without a trace; it had refused somebody before the challenge as well."""
-    ended = endings["rejecting-tight"].result()
+def test_refusals_of_a_limiter_are_doubtful(endings: Endings) -> None:
+    """The flood makes it refuse the verifiers without a trace, but all in one way; they asked for two."""
+    ended = endings["rejecting"].result()
     judgement = ended.closed.judgement
     assert judgement.proof is not None, judgement
     assert (judgement.proof.assurance, judgement.proof.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
@@ -122,6 +123,14 @@ def test_a_flood_at_one_address_of_a_prefix_is_refuted(endings: Endings) -> None
 def test_a_tight_limit_by_prefix_is_found_in_the_baseline(endings: Endings) -> None:
     judgement = endings["prefix-tight"].result().closed.judgement
     assert judgement.proof is None or judgement.proof.assurance < Assurance.STRONG, judgement
+
+
+def test_a_limit_by_prefix_is_not_strong(endings: Endings) -> None:
+    """The flood at one address silences both halves: what is not seen of the one says nothing of an owner."""
+    ended = endings["prefix-limited"].result()
+    tally = ended.closed.judgement.tally
+    assert tally.evidence > 0, ended.closed.judgement
+    assert (tally.unforgeable, ended.unasked) == (0.0, ())
 
 
 def test_allow_only_is_refuted_by_the_witnesses(endings: Endings) -> None:
