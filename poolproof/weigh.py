@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from poolproof.evidence import domain_evidence, loss_bound, round_evidence
+from poolproof.common_event import against_one_event, most_against_one_event
+from poolproof.evidence import domain_evidence, jointly, loss_bound, round_evidence
 from poolproof.matrix import Matrix, RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Policy
@@ -71,13 +72,23 @@ def weigh(matrix: Matrix, policy: Policy) -> Weight:
     return Weight(
         total=total,
         unforgeable=unforged,
-        # Where one domain refuses, the others may yet.
-        unforgeable_limit=len(unforgeable) * policy.most_per_refusing_domain
-        if refusing
-        else sum(unforgeable.values()) * policy.most_per_domain,
+        unforgeable_limit=_limit(matrix, unforgeable, bool(refusing), policy),
         silent=tuple(dict.fromkeys(row.row for row in blocked)),
         refusing=bool(refusing),
     )
+
+
+def _limit(matrix: Matrix, unforgeable: dict[_Domain, bool], refusing: bool, policy: Policy) -> float:
+    """The most that rounds without end can make of the unforgeable part."""
+    # Where one domain refuses, the others may yet.
+    counting = [domain for domain, is_so in unforgeable.items() if is_so or refusing]
+    each, event = (
+        (policy.most_per_refusing_domain, policy.common_refusal)
+        if refusing
+        else (policy.most_per_domain, policy.common_cut)
+    )
+    one_event = most_against_one_event(matrix.rows, matrix.layout, (asn for asn, _ in counting), each, event)
+    return jointly(len(counting) * each, one_event)
 
 
 class _Blocked(NamedTuple):
@@ -92,7 +103,7 @@ class _Blocked(NamedTuple):
 def _worth(
     matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], refusing: set[_Domain], policy: Policy
 ) -> float:
-    """The cheaper of the two ways in which the network could have made this.
+    """Nats against all ways together in which the network could have made this.
 
     Path by path, a refusing domain is worth what it takes to refuse, and its silences nothing more, because kernels
     limit the ICMP that they send. All at once, a refusal is one more exchange that was not answered: a target that
@@ -113,13 +124,14 @@ def _worth(
             by_round[number] += 1
     dark, error = policy.dark_path, policy.enacted_error
     # fsum is exact, so that the order of rows and rounds cannot change the last bit of a sum.
-    path_by_path = len(refusing) * policy.most_per_refusing_domain + math.fsum(
-        domain_evidence(dark, error, tuple(sorted(losses))) for losses in by_domain.values()
-    )
+    worths = dict.fromkeys(refusing, policy.most_per_refusing_domain)
+    for domain, losses in by_domain.items():
+        worths[domain] = domain_evidence(dark, error, tuple(sorted(losses)))
+    path_by_path = math.fsum(worths.values())
     all_at_once = math.fsum(
         round_evidence(
             state.monitors, state.served, state.witnesses, state.witnessed, by_round[state.number], policy.expected_loss
         )
         for state in counted
     )
-    return min(path_by_path, all_at_once)
+    return jointly(path_by_path, all_at_once, against_one_event(matrix, counted, worths, bool(refusing), policy))
