@@ -16,10 +16,10 @@ from tests.simulation.attempt import play
 from tests.simulation.chance import posterior
 from tests.simulation.literature import ABSENT, HONEST, MECHANISMS, picked
 from tests.simulation.soak import Estimate, estimate
-from tests.simulation.worlds import Cut, Owner, World
+from tests.simulation.worlds import SECOND_NS, Cut, Owner, World
 
 POLICY = POLICY_2026_11
-SILENT, MONITORS = 7, 5
+SILENT, MONITORS = POLICY.must_be_silent + POLICY.witnesses, POLICY.monitors
 
 
 def world(**what: object) -> World:
@@ -74,7 +74,9 @@ def test_the_estimate_is_what_can_be_computed(what: World, exact: float) -> None
 
 def test_steered_runs_agree_with_plain_ones_where_false_proofs_are_frequent() -> None:
     """Several causes at once, under a policy that believes in nothing but blocking."""
-    careless = replace(POLICY, alpha_strong=0.5, dark_path=1e-9, common_cut=1e-9, loss_floor=1e-6)
+    careless = replace(
+        POLICY, alpha_strong=0.5, dark_path=1e-9, common_cut=1e-9, loss_floor=1e-6, measuring_window_ns=300 * SECOND_NS
+    )
     mixed = World(
         "mixed", Owner.ABSENT, Variant.ALLOW_ONLY, vantages=5, loss=0.1, loss_after=0.4, dark=0.3, burst_share=0.2,
         rejects_after=0.1, rate_limit=0.2, limited=0.3, cut=Cut(0.3, 0.5, groups=3), dead_probes=0.02,
@@ -82,7 +84,7 @@ def test_steered_runs_agree_with_plain_ones_where_false_proofs_are_frequent() ->
     runs = 250
     plain = sum(_is_strong(play(mixed, f"plain/{i}", careless).verdict) for i in range(runs)) / runs
     found = estimate(mixed, "steered", range(runs), careless, attempts=1)
-    assert plain > 0.03
+    assert plain > 0.02
     assert abs(found.mean - plain) < 4 * math.hypot(found.error, math.sqrt(plain * (1 - plain) / runs))
 
 
@@ -98,7 +100,7 @@ def test_a_chance_over_the_limit_is_seen() -> None:
 
 def test_later_attempts_add_to_the_chance() -> None:
     """Under a budget that later attempts do not share, a hundred attempts would be a hundred times the first."""
-    first, all_of_them = (estimate(world(dark=0.3), "more", range(100), attempts=n) for n in (1, 100))
+    first, all_of_them = (estimate(world(dark=0.3), "more", range(60), attempts=n) for n in (1, 100))
     assert first.mean < all_of_them.mean < 4 * first.mean
 
 
