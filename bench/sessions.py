@@ -21,6 +21,7 @@ from coordinator.server import _OPTIONS
 from coordinator.session import AgentSessions
 from coordinator.settings import CoordinatorSettings
 from coordinator.store.memory import MemoryStore
+from coordinator.tickets import Tickets
 from coordinator.wall_clock import WallClock
 from poolproof.challenge import Method
 from poolproof.fleet import Rir, Vantage
@@ -100,9 +101,10 @@ async def serving(
     """Serves agents until the block ends."""
     clock, telemetry, numbers = WallClock(), NoTelemetry(), count(1)
     registry = HeardRegistry(fleet, clock, settings)
-    conducting = conductor(MemoryStore(), registry, clock, telemetry, POLICIES, POLICY_2026_11.id, bytes(32))
+    tickets = Tickets(bytes(32), settings.ticket_grace_ns)
+    conducting = conductor(MemoryStore(), registry, clock, telemetry, POLICIES, POLICY_2026_11.id, bytes(32), tickets)
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    sessions = AgentSessions(registry, conducting, clock, telemetry, settings, lambda: f"s{next(numbers)}")
+    sessions = AgentSessions(registry, conducting, clock, telemetry, tickets, settings, lambda: f"s{next(numbers)}")
     agent_pb2_grpc.add_AgentServiceServicer_to_server(sessions, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -110,7 +112,7 @@ async def serving(
     def later(when_ns: int, callback: Callable[[], None]) -> None:
         raise RuntimeError("an agent took no job: its stream's queue is full, it is at capacity, or it is gone")
 
-    handing = Handing(registry, clock, telemetry, later, lambda jobs: None)
+    handing = Handing(registry, clock, telemetry, tickets, later, lambda jobs: None)
     try:
         yield Sessions(port, registry, handing, verification_of_bench(clock.now_ns())), conducting
     finally:

@@ -135,6 +135,10 @@ class AttemptTelemetry:
         """A report was not taken."""
         self._metrics.report_refused(reason)
 
+    def session_refused(self, reason: str) -> None:
+        """See `Telemetry.session_refused`."""
+        self._metrics.session_refused(reason)
+
     async def run(self) -> None:
         """Stores dispatch spans until cancelled; then call `flush` once more."""
         while True:

@@ -23,6 +23,7 @@ from coordinator.settings import MEMORY, CoordinatorSettings, SettingsError
 from coordinator.store.memory import MemoryStore
 from coordinator.store.port import Store
 from coordinator.store.sqlite import SqliteStore
+from coordinator.tickets import Tickets
 from coordinator.traces import TraceStore
 from coordinator.wall_clock import WallClock
 from poolproof.ids import PolicyId
@@ -65,8 +66,9 @@ async def compose(settings: CoordinatorSettings, *, lookup: Lookup = look_up) ->
         telemetry = _telemetry(settings, traces, resource, policies)
         writing = asyncio.create_task(telemetry.run())
         registry = Registry(fleet, clock, settings)
-        conductor = Conductor(store, registry, clock, telemetry, policies, policy, key)
-        sessions = AgentSessions(registry, conductor, clock, telemetry, settings, lambda: secrets.token_hex(8))
+        tickets = Tickets(key, settings.ticket_grace_ns)
+        conductor = Conductor(store, registry, clock, telemetry, policies, policy, key, tickets)
+        sessions = AgentSessions(registry, conductor, clock, telemetry, tickets, settings, lambda: secrets.token_hex(8))
         verifications = Verifications(
             conductor,
             store,

@@ -19,6 +19,7 @@ from coordinator.problems import BusyError
 from coordinator.records import Held, change, creation, load, open_ids
 from coordinator.store.errors import StoreUnavailableError
 from coordinator.store.port import Conflict, Store, Transaction
+from coordinator.tickets import Tickets
 from coordinator.tracing_port import Telemetry
 from coordinator.turns import MAX_TRIES, Joined, NextAttempt, Stage, Turns, Wish
 from poolproof.challenge import Method
@@ -67,6 +68,7 @@ class Conductor:
         policies: all that a verification may be judged by.
         policy: the one for new verifications.
         draw_key: 32 secret bytes that seeds are drawn with.
+        tickets: gives jobs their tickets.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Conductor:
         policies: Mapping[PolicyId, Policy],
         policy: PolicyId,
         draw_key: bytes,
+        tickets: Tickets,
     ) -> None:
         claims = Claims(store, dispatcher, telemetry, draw_key)
-        self._stage = Stage(store, dispatcher, clock, telemetry, claims, dict(policies))
+        self._stage = Stage(store, dispatcher, clock, telemetry, claims, tickets, dict(policies))
         self._policy = policy
         self._turns: dict[VerificationId, Turns] = {}
         self._closing = False

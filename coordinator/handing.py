@@ -7,8 +7,10 @@ coordinator above all. Only then is it certain that it was never handed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from coordinator.ports import Clock, Dispatcher
+from coordinator.tickets import Tickets
 from coordinator.tracing_port import Telemetry
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job
@@ -22,6 +24,7 @@ class Handing:
         dispatcher: passes jobs on.
         clock: Unix time.
         telemetry: gives jobs their trace context, and is told of each.
+        tickets: gives jobs their tickets.
         later: calls back at a time.
         never_handed: told of jobs whose start has come and that no stream has taken.
     """
@@ -31,12 +34,14 @@ class Handing:
         dispatcher: Dispatcher,
         clock: Clock,
         telemetry: Telemetry,
+        tickets: Tickets,
         later: Callable[[int, Callable[[], None]], None],
         never_handed: Callable[[tuple[JobId, ...]], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
         self._telemetry = telemetry
+        self._tickets = tickets
         self._later = later
         self._never_handed = never_handed
         self._unhanded: dict[JobId, Job] = {}
@@ -58,7 +63,7 @@ class Handing:
         began_ns = self._clock.now_ns()
         by_vantage: dict[VantageId, list[Job]] = {}
         for job in self._telemetry.with_context(verification, jobs):
-            by_vantage.setdefault(job.vantage, []).append(job)
+            by_vantage.setdefault(job.vantage, []).append(replace(job, ticket=self._tickets.issue(job)))
         unhanded: list[Job] = []
         for vantage, theirs in by_vantage.items():
             delivered = self._dispatcher.hand_out(vantage, theirs)

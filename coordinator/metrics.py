@@ -18,6 +18,7 @@ METRICS: Final = (
     semconv.DISPATCH_DURATION,
     semconv.AGENTS_CONNECTED,
     semconv.REPORTS_REFUSED,
+    semconv.SESSIONS_REFUSED,
 )
 
 
@@ -51,6 +52,10 @@ class CoordinatorMetrics:
     def report_refused(self, reason: str) -> None:
         """A report was not taken; `reason` is one of `semconv.REFUSED_REPORT_REASONS`."""
         self._metering.record(semconv.REPORTS_REFUSED, 1, {"reason": reason})
+
+    def session_refused(self, reason: str) -> None:
+        """An agent was not let in; `reason` is one of `semconv.REFUSED_SESSION_REASONS`."""
+        self._metering.record(semconv.SESSIONS_REFUSED, 1, {"reason": reason})
 
     def close(self) -> None:
         """Send what is left."""

@@ -21,6 +21,7 @@ from poolproof.policy import SECOND_NS
 from poolproof.target import Family
 from poolproof.wire import MAX_LEASED_JOBS, PROTOCOL_VERSION, Hello
 
+_MAX_DETAIL = 300
 _EARLY_NS = SECOND_NS
 _LATE_NS = 5 * SECOND_NS
 """Heartbeats show an agent's clock only roughly, because they take their time: such a clock is plainly wrong."""
@@ -75,11 +76,18 @@ class Ended:
         reason: which.
         detail: what is wrong and what to do about it.
         retry_after_ns: the agent may try again by itself after this; 0: somebody has to change something.
+        cause: which of the causes that share a reason, one of `semconv.REFUSED_SESSION_REASONS`.
     """
 
     reason: EndReason
     detail: str
     retry_after_ns: int = 0
+    cause: str = ""
+
+    @property
+    def word(self) -> str:
+        """What is counted: the cause, or else the reason."""
+        return self.cause or self.reason.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +138,30 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that a vantage's agent, or somebody in its name, tried and was refused.
+
+    Attributes:
+        what: in words of `semconv`.
+        count: how often since this coordinator started.
+        last_at_ns: when last.
+        detail: of the last one, for people.
+    """
+
+    what: str
+    count: int
+    last_at_ns: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class VantageState:
-    """One vantage of the fleet and its agent, if it is connected."""
+    """One vantage of the fleet, its agent if it is connected, and what was refused in its name."""
 
     vantage: Vantage
     agent: Agent | None
     last_heard_ns: int
+    incidents: tuple[Incident, ...] = ()
 
 
 class Registry:
@@ -153,6 +179,7 @@ class Registry:
         self._settings = settings
         self._agents: dict[VantageId, Agent] = {}
         self._last_heard: dict[VantageId, int] = {}
+        self._incidents: dict[VantageId, dict[str, Incident]] = {}
         self._leaving = ""
 
     @property
@@ -168,7 +195,12 @@ class Registry:
                 EndReason.IDENTITY,
                 f"hello.vantage_id: {hello.vantage!r} is not in the fleet file; add it there and restart the"
                 " coordinator, or mend the probe's setting",
+                cause="unknown-vantage",
             )
+        if (differing := _other_address(hello, vantage)) is not None:
+            refused = Ended(EndReason.IDENTITY, differing, cause="other-address")
+            self.incident(vantage.id, f"session refused: {refused.word}", differing)
+            return refused
         if hello.protocol_version < PROTOCOL_VERSION:
             return Ended(
                 EndReason.VERSION,
@@ -178,12 +210,15 @@ class Registry:
         now_ns = self._clock.now_ns()
         held = self._agents.get(hello.vantage)
         if held is not None and held.hello.session_nonce != hello.session_nonce and self._alive(held, now_ns):
-            return Ended(
+            refused = Ended(
                 EndReason.IDENTITY,
                 f"hello.vantage_id: another agent process is connected as {hello.vantage}; stop that one, or give"
                 " this one an identity of its own",
                 self.silence_ns,
+                cause="second-process",
             )
+            self.incident(vantage.id, f"session refused: {refused.word}", refused.detail)
+            return refused
         if held is not None:
             self._evict(held)
         agent = Agent(vantage, hello, session_id, now_ns, now_ns, asyncio.Queue(self._settings.send_queue))
@@ -201,6 +236,12 @@ class Registry:
     def heard(self, agent: Agent) -> None:
         """Something came from it."""
         agent.last_heard_ns = self._clock.now_ns()
+
+    def incident(self, vantage: VantageId, what: str, detail: str) -> None:
+        """Something was refused; operators see it beside the vantage."""
+        known = self._incidents.setdefault(vantage, {})
+        count = known[what].count + 1 if what in known else 1
+        known[what] = Incident(what, count, self._clock.now_ns(), detail[:_MAX_DETAIL])
 
     def leave(self, reason: str) -> None:
         """Tells every agent, and everyone who connects from now on, that the coordinator is going away."""
@@ -250,6 +291,7 @@ class Registry:
                 self._fleet[name],
                 agent := self._agents.get(name),
                 agent.last_heard_ns if agent else self._last_heard.get(name, 0),
+                tuple(known for _, known in sorted(self._incidents.get(name, {}).items())),
             )
             for name in sorted(self._fleet)
         )
@@ -264,3 +306,15 @@ class Registry:
             agent.queue.get_nowait()
         detail = f"{agent.vantage.id}: a newer session has taken over"
         agent.queue.put_nowait(Ended(EndReason.TAKEN_OVER, detail, self.silence_ns))
+
+
+def _other_address(hello: Hello, vantage: Vantage) -> str | None:
+    """What the agent is set up to send from that is not its vantage's: then it looks from elsewhere than it says."""
+    for name in ("ipv4", "ipv6", "ipv6_prefix"):
+        claimed, enrolled = getattr(hello, name), getattr(vantage, name)
+        if claimed is not None and claimed != enrolled:
+            return (
+                f"hello.{name}: {claimed}: the fleet file has {enrolled or 'none'} for {vantage.id}; mend the probe's"
+                " setting, or the fleet file and restart the coordinator"
+            )
+    return None

@@ -309,6 +309,9 @@ def _status(state: VantageState) -> pb.VantageStatus:
         status.jobs_held = agent.jobs_held
         status.capacity = agent.hello.capabilities.capacity
         status.draining = agent.draining
+        status.tripwire = agent.hello.capabilities.tripwire
         if agent.clock is not None:
             status.clock.CopyFrom(clock_to_wire(agent.clock))
+    for each in state.incidents:
+        status.incidents.add(what=each.what, count=each.count, last_at_ns=each.last_at_ns, detail=each.detail)
     return status

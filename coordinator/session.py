@@ -21,6 +21,7 @@ from coordinator.problems import CoordinatorError, UnknownVerificationError
 from coordinator.registry import Acknowledged, Agent, Echo, Ended, EndReason, Lease, Leaving, Message, Registry, Woken
 from coordinator.settings import CoordinatorSettings
 from coordinator.store.errors import InvalidRequestError, StoreError
+from coordinator.tickets import TicketError, Tickets
 from coordinator.tracing_port import Telemetry
 from coordinator.turns import MAX_REPORT_BYTES
 from poolproof.ids import JobId, VantageId
@@ -30,7 +31,7 @@ from poolproof.span import Span
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import agent_pb2_grpc
 from poolproof.v1 import evidence_pb2 as evidence
-from poolproof.verification import ForeignReportError
+from poolproof.verification import Foreign, ForeignReportError
 from poolproof.wire import (
     PROTOCOL_VERSION,
     Hello,
@@ -68,6 +69,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         conductor: takes reports.
         clock: Unix time.
         telemetry: told of sessions and refused reports.
+        tickets: says whether a report is the one that was asked for.
         settings: heartbeat interval.
         new_session_id: gives each session an id.
     """
@@ -78,6 +80,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         conductor: Conductor,
         clock: Clock,
         telemetry: Telemetry,
+        tickets: Tickets,
         settings: CoordinatorSettings,
         new_session_id: Callable[[], str],
     ) -> None:
@@ -85,6 +88,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         self._conductor = conductor
         self._clock = clock
         self._telemetry = telemetry
+        self._tickets = tickets
         self._settings = settings
         self._new_session_id = new_session_id
 
@@ -97,7 +101,8 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         hello = await self._hello(request_iterator)
         agent = hello if isinstance(hello, Ended) else self._registry.admit(hello, self._new_session_id())
         if isinstance(agent, Ended):
-            _log.warning("session refused (%s): %s", agent.reason.value, agent.detail)
+            _log.warning("session of %s refused (%s): %s", context.peer(), agent.word, agent.detail)
+            self._telemetry.session_refused(agent.word)
             yield _message(agent)
             return
         _log.debug("session %s: %s is connected", agent.session_id, agent.vantage.id)
@@ -220,7 +225,13 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         """Why the report will never be taken; empty once it is stored."""
         raw = delivery.report.SerializeToString()
         try:
-            await self._conductor.reported(_checked(agent, delivery.report, len(raw)), raw, _spans(delivery))
+            report = _checked(agent, delivery.report, len(raw))
+            self._tickets.check(report, agent.vantage.id, self._clock.now_ns())
+            await self._conductor.reported(report, raw, _spans(delivery))
+        except TicketError as error:
+            # Who made it up can neither answer the job nor spoil it.
+            self._refused(agent, job, error.fault.value, error)
+            return str(error)
         except WireError as error:
             self._refused(agent, job, "too-large" if len(raw) > MAX_REPORT_BYTES else "invalid", error)
             await self._unreachable(agent.vantage.id, job)  # it never comes in a form that says anything
@@ -228,14 +239,18 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
         except UnknownVerificationError as error:
             self._refused(agent, job, "unknown-verification", error)
             return str(error)
-        except (ForeignReportError, InvalidRequestError) as error:
-            self._refused(agent, job, "foreign", error)
+        except ForeignReportError as error:
+            self._refused(agent, job, error.foreign.value, error)
+            return str(error)
+        except InvalidRequestError as error:
+            self._refused(agent, job, "invalid", error)
             return str(error)
         return ""
 
     def _refused(self, agent: Agent, job: JobId, reason: str, error: Exception) -> None:
         _log.warning("report %s of %s refused (%s): %s", job, agent.vantage.id, reason, error)
         self._telemetry.report_refused(reason)
+        self._registry.incident(agent.vantage.id, f"report refused: {reason}", str(error))
 
     async def _unreachable(self, vantage: VantageId, job: JobId) -> None:
         """The job says nothing about the target. An agent can say so of its own jobs only."""
@@ -257,7 +272,8 @@ def _checked(agent: Agent, message: evidence.Report, size: int) -> Report:
     report = report_from_wire(message)
     if report.vantage != agent.vantage.id:
         raise ForeignReportError(
-            f"report.vantage_id: {report.vantage}: this session is {agent.vantage.id}'s; send only your own"
+            Foreign.OTHER_VANTAGE,
+            f"report.vantage_id: {report.vantage}: this session is {agent.vantage.id}'s; send only your own",
         )
     return report
 

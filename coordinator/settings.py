@@ -48,6 +48,7 @@ class CoordinatorSettings:
         missed_heartbeats: an agent that says nothing for this many intervals is dead.
         max_clock_offset_ns: a probe whose clock is certainly off by more is given no work.
         send_queue: messages that may wait for one agent's stream.
+        ticket_grace_ns: how long after the end of its job a report is taken.
         resolve_timeout_ns: how long looking up a host name may take.
         drain_grace_ns: how long calls under way may take to end when the coordinator stops.
         otel: OpenTelemetry's standard variables, as the environment has them.
@@ -66,6 +67,7 @@ class CoordinatorSettings:
     missed_heartbeats: int = 3
     max_clock_offset_ns: int = SECOND_NS // 10
     send_queue: int = 256
+    ticket_grace_ns: int = 24 * 3600 * SECOND_NS
     resolve_timeout_ns: int = 5 * SECOND_NS
     drain_grace_ns: int = 5 * SECOND_NS
     otel: Mapping[str, str] = field(default_factory=dict)

@@ -61,3 +61,7 @@ class Telemetry(Protocol):
     def report_refused(self, reason: str) -> None:
         """A report was not taken. `reason` is one of `semconv.REFUSED_REPORT_REASONS`."""
         ...
+
+    def session_refused(self, reason: str) -> None:
+        """An agent was not let in. `reason` is one of `semconv.REFUSED_SESSION_REASONS`."""
+        ...

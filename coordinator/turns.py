@@ -23,13 +23,23 @@ from coordinator.problems import BusyError, CoordinatorError, UnknownVerificatio
 from coordinator.records import Held, change, load, report_key, verification_key
 from coordinator.store.errors import InvalidRequestError, StoreUnavailableError
 from coordinator.store.port import Compare, Conflict, Put, Store, Transaction
+from coordinator.tickets import Tickets
 from coordinator.tracing_port import Telemetry
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import Job, Report
 from poolproof.lifecycle import handle, next_wake_ns, outstanding
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.span import Span
-from poolproof.verification import Event, ForeignReportError, NotNowError, Reported, Unreachable, Verification, Wake
+from poolproof.verification import (
+    Event,
+    Foreign,
+    ForeignReportError,
+    NotNowError,
+    Reported,
+    Unreachable,
+    Verification,
+    Wake,
+)
 
 MAX_WAITING = 1_024
 """Events that may wait for one verification."""
@@ -82,6 +92,7 @@ class Stage:
     clock: Clock
     telemetry: Telemetry
     claims: Claims
+    tickets: Tickets
     policies: dict[PolicyId, Policy]
 
 
@@ -113,7 +124,9 @@ class Turns:
         self._task: asyncio.Task[None] | None = None
         self._wake: Timer | None = None
         self._others: set[Timer] = set()
-        self._handing = Handing(stage.dispatcher, stage.clock, stage.telemetry, self._later, self._never_handed)
+        self._handing = Handing(
+            stage.dispatcher, stage.clock, stage.telemetry, stage.tickets, self._later, self._never_handed
+        )
         self._closing = False
         self._in_doubt = False
         """A save failed and may have taken effect all the same: what it led to was never handed out."""
@@ -253,9 +266,22 @@ class Turns:
         return draft
 
     async def _keep(self, draft: _Draft, wish: Wish, report: Report) -> None:
-        """Adds the raw report and its spans to what is saved. The first report of a job is the one that is kept."""
+        """Adds the raw report and its spans to what is saved. The first report of a job is the one that is kept.
+
+        The same bytes again are what an agent sends that has not heard our acknowledgement: it is told once more.
+
+        Raises:
+            ForeignReportError: the job has been reported otherwise.
+        """
         key = report_key(report.job)
-        if key in draft.puts or await self._stage.store.get(key) is not None:
+        known = draft.puts.get(key) or await self._stage.store.get(key)
+        if known is not None:
+            if known.value != wish.raw:
+                raise ForeignReportError(
+                    Foreign.DUPLICATE,
+                    f"report {report.job}: this job has been reported before, and otherwise; the first report is kept",
+                )
+            self._stage.telemetry.report_refused(Foreign.DUPLICATE.value)
             return
         draft.compares[key] = Compare(key, 0)
         draft.puts[key] = Put(key, wish.raw)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from poolproof.capture import UnaskedPacket
 from poolproof.evidence import event_evidence, jointly
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role
@@ -48,11 +49,19 @@ class Path:
         answered: how many of them were answered in time.
         prefix_limited: a burst from one address of the prefix silenced another, so that the target limits by prefix,
             or it could not be tried whether it does.
+        refused: how many were refused: then something refuses by itself, without any owner's doing.
+        answered_until_ns: when the last answer came; 0 if there was none.
+        watched: the probe's tripwire has watched without a gap since before that answer.
+        unasked: packets of the target that nobody there had asked for.
     """
 
     asked: int
     answered: int
     prefix_limited: bool = False
+    refused: int = 0
+    answered_until_ns: int = 0
+    watched: bool = False
+    unasked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,10 @@ class Round:
     leased: tuple[int, ...]
 
 
+MAX_SIGHTED = 3
+"""So many unasked packets stay in the record; the raw report has more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One classified exchange of one round.
@@ -198,6 +211,11 @@ class Observation:
         sent_at_ns: when the request went out.
         received_at_ns: when the answer or refusal came; 0 if none did.
         packet: the answer, as it came; empty if none did.
+        watched: the probe's tripwire has watched without a gap from before the baseline's last answer up to the end of
+            this exchange.
+        unasked: packets of the target that came since the baseline's last answer and that nobody had asked for; the
+            first ones, at most `MAX_SIGHTED`.
+        unasked_total: how many there were.
     """
 
     row: int
@@ -207,6 +225,9 @@ class Observation:
     sent_at_ns: int = 0
     received_at_ns: int = 0
     packet: bytes = b""
+    watched: bool = False
+    unasked: tuple[UnaskedPacket, ...] = ()
+    unasked_total: int = 0
 
 
 def expectation(variant: Variant, role: Role) -> Expectation:

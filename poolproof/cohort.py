@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poolproof.challenge import Challenge, Method, Path, Row, expectation, within_reach
+from poolproof.challenge import Challenge, Expectation, Method, Path, Row, expectation, within_reach
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import VantageId
@@ -86,7 +86,7 @@ def candidates(
         seed: 32 bytes, fixed for this attempt.
         policy: sizes.
     """
-    usable = {vantage.id: vantage for vantage in fleet if _source(vantage, target.family, variant) is not None}
+    usable = {vantage.id: vantage for vantage in fleet if _source(vantage, target.family) is not None}
     wanted = sizes(variant, attempt, policy)
     size = wanted.total + policy.spares
     ideal = _coverage(tuple(usable.values()), target.family, wanted, policy)
@@ -100,9 +100,7 @@ def candidates(
         if covered >= ideal:
             break
     taken = best[1] if best is not None else []
-    return tuple(
-        Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family, variant))
-    )
+    return tuple(Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family)))
 
 
 def _coverage(vantages: Sequence[Vantage], family: Family, wanted: Sizes, policy: Policy) -> tuple[int, int]:
@@ -112,15 +110,13 @@ def _coverage(vantages: Sequence[Vantage], family: Family, wanted: Sizes, policy
     return min(wanted.monitors, able), min(policy.min_rirs, sum(held.count(rir) >= 2 for rir in set(held)))
 
 
-def _source(vantage: Vantage, family: Family, variant: Variant) -> str | None:
+def _source(vantage: Vantage, family: Family) -> str | None:
     """What a vantage shows in a role that must be silent, as far as it has it.
 
-    In `block` the owner is told an IPv6 prefix, because silence at its random addresses cannot be forged. A witness of
-    `allow-only` is told to nobody and needs none.
+    An IPv6 prefix rather than an address: silence at its random addresses cannot be forged even by somebody who knows
+    the whole fleet, be it told to the owner (`block`) or to nobody (`allow-only`).
     """
-    if variant is Variant.BLOCK:
-        return vantage.source(family, prefix=True) or vantage.source(family)
-    return vantage.source(family) or vantage.source(family, prefix=True)
+    return vantage.source(family, prefix=True) or vantage.source(family)
 
 
 def _shuffled(ids: Sequence[VantageId], seed: bytes, label: str) -> list[VantageId]:
@@ -205,10 +201,11 @@ def _rows(
     order = (Role.ALLOWED_MONITOR, Role.MUST_BE_BLOCKED, Role.WITNESS)
     rows: list[Row] = []
     for vantage, role in sorted(roles, key=lambda pair: (order.index(pair[1]), pair[0].id)):
-        silent = _source(vantage, family, variant)
-        source = silent if role is Role.MUST_BE_BLOCKED else vantage.source(family) or silent
+        silent = _source(vantage, family)
+        expected = expectation(variant, role)
+        source = silent if expected is Expectation.SILENCE else vantage.source(family) or silent
         perspective = Perspective(vantage.id, role, source or "", vantage.asn, vantage.rir)
-        rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expectation(variant, role),), paths[vantage.id][1]))
+        rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expected,), paths[vantage.id][1]))
     return tuple(rows)
 
 

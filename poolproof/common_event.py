@@ -7,7 +7,8 @@ own, because the bound holds however the event chose whom it cut (`evidence.even
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 
 from poolproof.challenge import Layout, Row
 from poolproof.evidence import event_evidence
@@ -19,7 +20,7 @@ def against_one_event(
     matrix: Matrix,
     counted: Sequence[RoundState],
     worths: Mapping[tuple[int, int], float],
-    refusing: bool,
+    refusing: Set[tuple[int, int]],
     policy: Policy,
 ) -> float:
     """Nats against "one event since the baseline made this pattern".
@@ -28,7 +29,8 @@ def against_one_event(
         matrix: what was seen.
         counted: the rounds that count.
         worths: by domain and window that count as silent, what they are worth path by path.
-        refusing: whether any of them refused, so that the event must be one that refuses.
+        refusing: which of them refused. They alone are also held against an event that refuses, which is rarer; the
+            rest of the pattern is then no evidence. Either is a bound, so the larger counts.
         policy: the numbers.
     """
     rows = matrix.rows
@@ -44,33 +46,39 @@ def against_one_event(
         if all(answering.values()):
             break
     quiet = _quiet(rows, matrix.layout)
-    cut: dict[int, float] = {}
-    toggling: list[float] = []
-    for (asn, _), nats in worths.items():
-        if asn in quiet:
-            cut[asn] = cut.get(asn, 0.0) + nats
-        else:
-            # It is to be answered in another window, or by another vantage: no lasting event makes it silent.
-            toggling.append(nats)
     others = answering.keys() - quiet
     unanswered = sum(not answering[asn] for asn in others)
-    event = policy.common_refusal if refusing else policy.common_cut
-    return math.fsum(
-        (
-            event_evidence(event, len(quiet) + len(others), len(quiet), unanswered, tuple(sorted(cut.values()))),
-            *toggling,
-        )
-    )
+    domains = len(quiet) + len(others)
+
+    def against(event: float, pattern: Iterable[tuple[int, int]]) -> float:
+        cut: dict[int, float] = {}
+        toggling: list[float] = []
+        for domain in pattern:
+            asn = domain[0]
+            if asn in quiet:
+                cut[asn] = cut.get(asn, 0.0) + worths[domain]
+            else:
+                # It is to be answered in another window, or by another vantage: no lasting event makes it silent.
+                toggling.append(worths[domain])
+        cutting = event_evidence(event, domains, len(quiet), unanswered, tuple(sorted(cut.values())))
+        return math.fsum((cutting, *toggling))
+
+    nats = against(policy.common_cut, worths)
+    return max(nats, against(policy.common_refusal, refusing)) if refusing else nats
 
 
-def most_against_one_event(
-    rows: Sequence[Row], layout: Layout, counting: Iterable[int], each: float, event: float
-) -> float:
-    """The most that any rounds can make of it, where only these ASNs' silence counts and is worth `each` at most."""
-    quiet = _quiet(rows, layout)
-    others = {rows[i].perspective.asn for wanted in _wanted(layout) for i in wanted} - quiet
-    silent = (each,) * len(quiet.intersection(counting))
-    return event_evidence(event, len(quiet) + len(others), len(quiet), 0, silent)
+def most_against_one_event(matrix: Matrix, refusing: Set[int], silent: Set[int], policy: Policy) -> float:
+    """The most that any rounds can make of it, where only the refusals and the silence of these ASNs count."""
+    quiet = _quiet(matrix.rows, matrix.layout)
+    others = {matrix.rows[i].perspective.asn for wanted in _wanted(matrix.layout) for i in wanted} - quiet
+    return _most(len(quiet) + len(others), len(quiet), len(quiet & refusing), len(quiet & (refusing | silent)), policy)
+
+
+@lru_cache(maxsize=1024)
+def _most(domains: int, quiet: int, refusing: int, counting: int, policy: Policy) -> float:
+    each = policy.most_per_refusing_domain
+    by_refusals = event_evidence(policy.common_refusal, domains, quiet, 0, (each,) * refusing)
+    return max(by_refusals, event_evidence(policy.common_cut, domains, quiet, 0, (each,) * counting))
 
 
 def _wanted(layout: Layout) -> tuple[tuple[int, ...], ...]:

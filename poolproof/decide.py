@@ -1,6 +1,7 @@
 """The one engine that judges every pattern method: a matrix of expectations against what was observed.
 
     answers where silence was asked   -> ControlRefuted, before anything is filtered out
+    packets there that nobody asked   -> ControlRefuted as well: a flood in a verifier's name silences it, too
     rounds with quorum                -> count (`matrix`)
     silence in counted rounds         -> evidence (`weigh`)
     every leased exchange accounted   -> or no proof
@@ -64,6 +65,9 @@ def decide(
         reason = Reason.ANSWERED_WHERE_SILENCE_WAS_ASKED
         refuted = ControlRefuted(reason, matrix.rows[refuting.row].perspective, refuting, tally)
         return Assessment(refuted, matrix.states, final=True)
+    if (sighting := matrix.backscatter) is not None:
+        refuted = ControlRefuted(Reason.BACKSCATTER, matrix.rows[sighting.row].perspective, sighting, tally)
+        return Assessment(refuted, matrix.states, final=True)
     exhausted = tally.counted >= policy.max_rounds
     assurance = _assurance(matrix, weight, attempt, policy)
     enough = tally.counted >= policy.min_rounds
@@ -82,13 +86,15 @@ def _assurance(matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> 
     """What chance and attackers allow: strong only for what cannot be forged, and seen from several regions."""
     views = [{matrix.rows[i].perspective.rir for i in rows} for rows in (weight.silent, matrix.layout.monitors)]
     regions = min(map(len, views))
-    if weight.unforgeable >= policy.threshold(Assurance.STRONG, attempt) and regions >= policy.min_rirs:
-        return Assurance.STRONG
-    if weight.total >= policy.threshold(Assurance.MEDIUM, attempt):
-        return Assurance.MEDIUM
-    if weight.total >= policy.threshold(Assurance.WEAK, attempt):
-        return Assurance.WEAK
+    for level in _BEST_FIRST:
+        if level is Assurance.STRONG and regions < policy.min_rirs:
+            continue
+        if weight.worth[level] >= policy.threshold(level, attempt):
+            return level
     return None
+
+
+_BEST_FIRST = tuple(sorted(Assurance, reverse=True))
 
 
 def _is_best(assurance: Assurance, weight: Weight, challenge: Challenge, attempt: int, policy: Policy) -> bool:
@@ -96,15 +102,21 @@ def _is_best(assurance: Assurance, weight: Weight, challenge: Challenge, attempt
     if assurance >= challenge.aim:
         return True
     # The odds are what they were meant to be, and no round to come could put them beyond an attacker's reach.
-    needed = policy.threshold(challenge.aim, attempt)
-    return weight.total >= needed and weight.unforgeable_limit < needed
+    better = [level for level in Assurance if assurance < level <= challenge.aim]
+    return weight.total >= policy.threshold(challenge.aim, attempt) and all(
+        weight.limit[level] < policy.threshold(level, attempt) for level in better
+    )
 
 
 def _ceiling(assurance: Assurance, matrix: Matrix, weight: Weight, attempt: int, policy: Policy) -> Ceiling:
     if assurance is not Assurance.STRONG:
-        reached = weight.total >= policy.threshold(Assurance.STRONG, attempt)
-        forged = weight.unforgeable < policy.threshold(Assurance.STRONG, attempt)
-        return Ceiling.FORGEABLE_SILENCE if reached and forged else Ceiling.CHANCE
+        unwatched = bool(matrix.unwatched.intersection(weight.silent))
+        if unwatched and (_assurance(matrix, weigh(matrix, policy, watched=True), attempt, policy) or 0) > assurance:
+            return Ceiling.UNWATCHED
+        if not weight.unforgeable < policy.threshold(Assurance.STRONG, attempt) <= weight.total:
+            return Ceiling.CHANCE
+        doubtful = weight.refusing and matrix.refuses_unasked
+        return Ceiling.DOUBTFUL_REFUSALS if doubtful else Ceiling.FORGEABLE_SILENCE
     silent = [matrix.rows[i] for i in weight.silent if not matrix.layout.forgeable[i]]
     kinds = {Ceiling.WITNESSES if row.perspective.role is Role.WITNESS else Ceiling.PREFIX for row in silent}
     if weight.refusing:

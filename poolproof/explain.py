@@ -5,6 +5,7 @@ The applicant must not learn who the witnesses are: their perspectives are only 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -14,6 +15,7 @@ from poolproof.fleet import Perspective, Role
 from poolproof.matrix import RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
+from poolproof.target import Family, Target
 from poolproof.utc import utc
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally
@@ -79,6 +81,18 @@ def assurance_note(verdict: ControlProven) -> str:
                 f"{verdict.assurance.name.lower()}: silence at disclosed addresses could be brought about by a flood "
                 "of packets that bear them; a firewall rule that rejects instead of drops makes it strong."
             )
+        case Ceiling.DOUBTFUL_REFUSALS:
+            return (
+                f"{verdict.assurance.name.lower()}: the refusals quote our packets, but some came where nobody asked "
+                "for them, as of a rate limiter that rejects, which a flood could make refuse anybody; the variant "
+                "`allow-only`, or IPv6 prefixes, make it strong."
+            )
+        case Ceiling.UNWATCHED:
+            return (
+                f"{verdict.assurance.name.lower()}: some of the probes that had to be left unanswered have no "
+                "tripwire, so that nobody looked there for the traces of a flood; their operators can give them "
+                "CAP_NET_RAW."
+            )
         case Ceiling.CHANCE:
             return (
                 f"{verdict.assurance.name.lower()}: too few independent networks looked on for better odds than "
@@ -98,7 +112,19 @@ def _proven(verification: Verification, attempt: Attempt, verdict: ControlProven
         f"{tally.rirs} registries; the chance that this is luck is under {tally.bound:.1g}. "
         f"Assurance {assurance_note(verdict)}"
     )
-    return headline, "Remove the configuration again: `poolproof instructions` shows how to undo it."
+    advice = "Remove the configuration again: `poolproof instructions` shows how to undo it."
+    if verdict.ceiling is Ceiling.FORGEABLE_SILENCE and attempt.challenge is not None:
+        line = _rejecting(verification.target, [view.source for view in attempt.challenge.verifiers])
+        advice += f" One line more would have made it strong: `{line}`; the next request's instructions show its own."
+    return headline, advice
+
+
+def _rejecting(target: Target, sources: Sequence[str]) -> str:
+    """The one line that refuses instead of being silent, whatever else blocks."""
+    tables, kind = (
+        ("iptables", "icmp-admin-prohibited") if target.family is Family.IPV4 else ("ip6tables", "icmp6-adm-prohibited")
+    )
+    return f"{tables} -I INPUT -p udp --dport {target.port} -s {','.join(sources)} -j REJECT --reject-with {kind}"
 
 
 def _without_challenge(verification: Verification) -> tuple[str, str]:
@@ -118,6 +144,14 @@ def _without_challenge(verification: Verification) -> tuple[str, str]:
                 f"{target} answered {answered} of {len(attempt.candidates)} vantages before the challenge "
                 f"(from {utc(attempt.baseline_start_at_ns)}), so that its silence now would say nothing.",
                 "See that the server answers NTP requests from everywhere, then run `poolproof retry`.",
+            )
+        case Reason.BACKSCATTER:
+            flooded = sum(entry.path is not None and entry.path.unasked > 0 for entry in attempt.paths)
+            return (
+                f"{target} sent packets that nobody had asked for to {flooded} of {len(attempt.candidates)} vantages "
+                f"before the challenge (from {utc(attempt.baseline_start_at_ns)}): somebody floods it in their names, "
+                "so that its silence there would say nothing.",
+                "Run `poolproof retry` when the flood is over, or choose a method that needs no silence.",
             )
         case Reason.TOO_FEW_VANTAGES:
             return (
@@ -144,6 +178,8 @@ class _Words:
         return ", ".join(dict.fromkeys(map(self.name, perspectives))) or "nobody in particular"
 
     def refuted(self, verification: Verification, verdict: ControlRefuted) -> tuple[str, str]:
+        if verdict.reason is Reason.BACKSCATTER:
+            return self.flooded(verification, verdict)
         seen, perspective = verdict.sighting, verdict.perspective
         hidden = perspective.role is Role.WITNESS and not self._for_operator
         source = "" if hidden or not seen.source else f" from {seen.source}"
@@ -162,6 +198,23 @@ class _Words:
                 f"See that the rule for {perspective.source} is in place, in this address family too, and that the "
                 "configuration was reloaded; then run `poolproof retry`, which assigns new addresses."
             )
+        return headline, advice
+
+    def flooded(self, verification: Verification, verdict: ControlRefuted) -> tuple[str, str]:
+        """Packets that nobody asked for: what a flood in a perspective's name leaves at that perspective."""
+        seen, perspective = verdict.sighting, verdict.perspective
+        hidden = perspective.role is Role.WITNESS and not self._for_operator
+        # An ICMP error quotes the packet that it is about, with the witness's address in it.
+        packet = "" if hidden else _packet(seen)
+        headline = (
+            f"{verification.target} sent {self.name(perspective)} {_packets(seen.unasked_total)} that nobody there had "
+            f"asked for, the first at {utc(seen.received_at_ns)}{packet}: somebody sends the server requests in that "
+            "address's name, and a flood can silence an address as an owner can, so that its silence proves nothing."
+        )
+        advice = (
+            "If you did not send them, somebody else forges packets to your server: run `poolproof retry`, which "
+            "assigns new addresses, and reject instead of drop, or request the variant `allow-only`."
+        )
         return headline, advice
 
     def inconclusive(self, verification: Verification, attempt: Attempt, verdict: Inconclusive) -> tuple[str, str]:
@@ -237,6 +290,7 @@ class _Words:
                 | Reason.ANSWERED_WHERE_SILENCE_WAS_ASKED
                 | Reason.TOO_FEW_VANTAGES
                 | Reason.BASELINE_UNANSWERED
+                | Reason.BACKSCATTER
             ):
                 raise AssertionError(f"{verdict.reason} is no reason for an open question once there is a challenge")
             case _:
@@ -295,6 +349,10 @@ def _rounds(counted: int) -> str:
 
 def _fraction(some: int, of: int) -> str:
     return f"{some}/{of}"
+
+
+def _packets(count: int) -> str:
+    return f"{count} packet{'' if count == 1 else 's'}"
 
 
 def _packet(seen: Observation) -> str:

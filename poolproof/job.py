@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolproof.capture import Capture
 from poolproof.exchange import Exchange, ExchangeKind
 from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.target import Target
 
 MAX_STEPS = 64
 """More steps than this in a job are refused by the probe."""
+MAX_TICKET_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class Job:
         timeout_ns: how long after sending an answer is in time.
         linger_ns: how long after the last timeout the sockets stay open for late answers, which are kept as evidence.
         traceparent: W3C trace context of the dispatch, or empty.
+        watch_until_ns: until when the probe's tripwire shall watch the target's packets to the source, from before
+            the first step on; 0: no watch is asked.
+        ticket: binds vantage, job, target and expiry together, at most `MAX_TICKET_BYTES`; means nothing to the probe,
+            which gives it back with the report.
     """
 
     id: JobId
@@ -58,6 +64,8 @@ class Job:
     timeout_ns: int
     linger_ns: int
     traceparent: str = ""
+    watch_until_ns: int = 0
+    ticket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class Report:
         control_after: the same after the last step's timeout. An answer in both brackets is what gives
             silence a meaning.
         clock: the probe's own clock check.
+        capture: what the tripwire caught so far; None: the probe has none.
+        ticket: the job's.
     """
 
     job: JobId
@@ -96,3 +106,5 @@ class Report:
     control_before: tuple[Exchange, ...]
     control_after: tuple[Exchange, ...]
     clock: ClockCheck
+    capture: Capture | None = None
+    ticket: bytes = b""

@@ -35,13 +35,14 @@ from poolproof.plan import (
     round_jobs,
 )
 from poolproof.policy import Policy
-from poolproof.target import Target
+from poolproof.target import Target, within
 from poolproof.verdict import NOTHING, ControlProven, Inconclusive, Reason, Verdict
 from poolproof.verification import (
     Attempt,
     BaselinePath,
     Begin,
     Event,
+    Foreign,
     ForeignReportError,
     NotNowError,
     OwnerReady,
@@ -177,20 +178,26 @@ def _begin(verification: Verification, event: Begin, now_ns: int, policy: Policy
 def _reported(verification: Verification, report: Report, now_ns: int, policy: Policy) -> Step:
     attempt = verification.attempt
     if attempt is None:
-        raise ForeignReportError(f"report {report.job}: verification {verification.id} has asked for nothing yet")
+        raise ForeignReportError(
+            Foreign.NO_SUCH_JOB, f"report {report.job}: verification {verification.id} has asked for nothing yet"
+        )
     phase, vantage = parse_job_id(report.job, verification.id, attempt.number)
     if phase == BASELINE:
         for candidate in attempt.candidates:
             if candidate.vantage.id == vantage:
-                _check(report, vantage, verification.target, baseline_exchanges(candidate, policy))
+                _check(report, vantage, candidate.source, verification.target, baseline_exchanges(candidate, policy))
                 return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
     elif attempt.challenge is not None and (fired := _fired(attempt, phase)) is not None:
         for row in fired.leased:
-            if attempt.challenge.rows[row].perspective.vantage == vantage:
-                _check(report, vantage, verification.target, 1)
+            perspective = attempt.challenge.rows[row].perspective
+            if perspective.vantage == vantage:
+                _check(report, vantage, perspective.source, verification.target, 1)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
+    earlier = (each.number for each in verification.attempts[:-1])
+    old = any(parse_job_id(report.job, verification.id, number)[0] for number in earlier)
     raise ForeignReportError(
-        f"report {report.job}: attempt {attempt.number} of verification {verification.id} has no such job"
+        Foreign.OLD_ATTEMPT if old else Foreign.NO_SUCH_JOB,
+        f"report {report.job}: attempt {attempt.number} of verification {verification.id} has no such job",
     )
 
 
@@ -199,19 +206,29 @@ def _fired(attempt: Attempt, phase: str) -> Round | None:
     return next((fired for fired in attempt.rounds if str(fired.number) == phase), None)
 
 
-def _check(report: Report, vantage: VantageId, target: Target, exchanges: int) -> None:
+def _check(report: Report, vantage: VantageId, source: str, target: Target, exchanges: int) -> None:
     """A probe that mixes things up must not make another server's silence evidence against this one."""
     if report.vantage != vantage:
-        raise ForeignReportError(f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}")
+        raise ForeignReportError(
+            Foreign.OTHER_VANTAGE,
+            f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}",
+        )
     if len(report.exchanges) != exchanges:
         raise ForeignReportError(
-            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}"
+            Foreign.OTHER_TARGET,
+            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}",
         )
     for exchange in report.exchanges:
         if (exchange.destination, exchange.port) != (target.address, target.port):
             raise ForeignReportError(
+                Foreign.OTHER_TARGET,
                 f"report {report.job}: has an exchange with {exchange.destination} port {exchange.port}, was asked for"
-                f" {target.address} port {target.port}"
+                f" {target.address} port {target.port}",
+            )
+        if not within(exchange.source, source):
+            raise ForeignReportError(
+                Foreign.OTHER_TARGET,
+                f"report {report.job}: has an exchange from {exchange.source}, was asked for one from {source}",
             )
 
 
@@ -231,13 +248,14 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    seen = observations(report, row, number)
+    seen = observations(report, row, number, attempt.challenge.rows[row].path)
     if expected is Expectation.ANSWER:
-        # An expected answer needs no packet: the raw report is kept, and this record must stay small.
-        seen = tuple(replace(observation, packet=b"") for observation in seen)
+        # An expected answer needs no packet: the raw report is kept, and this record must stay small. Nor is it a flood
+        # in a monitor's name that could make it look blocked.
+        seen = tuple(replace(each, packet=b"", unasked=(), unasked_total=0) for each in seen)
     attempt = replace(attempt, observations=attempt.observations + seen)
     verification = _update(verification, attempt)
-    refutes = expected is Expectation.SILENCE and any(observation.outcome.is_answer for observation in seen)
+    refutes = expected is Expectation.SILENCE and any(each.outcome.is_answer or each.unasked for each in seen)
     if not refutes and not _accounted(attempt) and now_ns < round_ends_ns(attempt.rounds[-1].start_at_ns, policy):
         return Step(verification)
     return _advance(verification, now_ns, policy)
@@ -306,7 +324,12 @@ def _advance(verification: Verification, now_ns: int, policy: Policy) -> Step:
 def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy: Policy) -> Verification:
     by_id = {candidate.vantage.id: candidate for candidate in attempt.candidates}
     known = [(by_id[entry.vantage], entry.path) for entry in attempt.paths if entry.path is not None]
-    usable = [(candidate, seen) for candidate, seen in known if seen.answered >= policy.baseline_min_answers]
+    # Who was sent packets that nobody asked for is being flooded in its name already: nothing can be learned from it.
+    usable = [
+        (candidate, seen)
+        for candidate, seen in known
+        if seen.answered >= policy.baseline_min_answers and not seen.unasked
+    ]
     # In a canonical order: the order in which reports came must not reach a decision.
     usable.sort(key=lambda pair: pair[0].vantage.id)
     challenge = draw(usable, verification.target, verification.variant, attempt.number, attempt.seed, policy)
@@ -315,6 +338,8 @@ def _challenge(verification: Verification, attempt: Attempt, now_ns: int, policy
         asked = [seen for _, seen in known if seen.asked >= policy.baseline_min_answers]
         few_answered = asked and len(usable) <= len(asked) // 2
         reason = Reason.BASELINE_UNANSWERED if few_answered else Reason.TOO_FEW_VANTAGES
+        if any(seen.unasked for _, seen in known):
+            reason = Reason.BACKSCATTER
         return _conclude(verification, Inconclusive(reason, (), NOTHING), State.CONCLUDED, now_ns)
     challenged = replace(attempt, challenge=challenge, challenged_at_ns=now_ns)
     return _update(replace(verification, state=State.CHALLENGED), challenged)

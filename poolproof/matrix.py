@@ -7,7 +7,7 @@ silence in it may just be a target that is down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from poolproof.challenge import Challenge, Layout, Observation, Round, Row, quorum
@@ -60,6 +60,9 @@ class Matrix:
         cells: by row and round; None where nothing was observed.
         states: one for each round.
         refuting: the first answer where silence was asked, or None.
+        backscatter: the first packet at a must-be-silent perspective that nobody there had asked for, or None.
+        unwatched: indices of must-be-silent rows of which some exchange without an answer was not watched throughout.
+        refuses_unasked: refusals came where nobody asked for them: before the challenge, or at those to be answered.
         missing: perspectives that have not accounted for a leased exchange.
     """
 
@@ -68,6 +71,9 @@ class Matrix:
     cells: list[list[Outcome | None]]
     states: tuple[RoundState, ...]
     refuting: Observation | None
+    backscatter: Observation | None
+    unwatched: frozenset[int]
+    refuses_unasked: bool
     missing: tuple[Perspective, ...]
 
 
@@ -82,8 +88,14 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
     wants_silence = challenge.layout.silent
     cells: list[list[Outcome | None]] = [[None] * len(rounds) for _ in rows]
     filled = 0
+    unwatched: set[int] = set()
+    flooded: list[Observation] = []
     for seen in seen_in_any_order:
         line, number = cells[seen.row], seen.round
+        if not seen.watched and (seen.outcome is Outcome.SILENT or seen.outcome is Outcome.REFUSED):
+            unwatched.add(seen.row)
+        if seen.unasked and wants_silence[seen.row][rounds[number].window]:
+            flooded.append(seen)
         held = line[number]
         if held is None:
             line[number] = seen.outcome
@@ -101,7 +113,46 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
             (o for o in seen_in_any_order if o.outcome.is_answer and wants_silence[o.row][rounds[o.round].window]),
             key=_chronological,
         )
-    return Matrix(rows, challenge.layout, cells, states, refuting, tuple(rows[i].perspective for i in missing))
+    return Matrix(
+        rows,
+        challenge.layout,
+        cells,
+        states,
+        refuting,
+        _first_unasked(flooded),
+        unwatched=frozenset(unwatched).intersection(challenge.layout.must_be_silent),
+        refuses_unasked=_refuses_unasked(challenge, rounds, cells),
+        missing=tuple(rows[i].perspective for i in missing),
+    )
+
+
+def _first_unasked(flooded: Iterable[Observation]) -> Observation | None:
+    """The earliest unasked packet as a sighting: its address, its time and its bytes."""
+    return min(
+        (
+            replace(seen, source=packet.destination, received_at_ns=packet.received_at_ns, packet=packet.payload)
+            for seen in flooded
+            for packet in seen.unasked
+        ),
+        key=lambda seen: (seen.received_at_ns, _chronological(seen)),
+        default=None,
+    )
+
+
+def _refuses_unasked(challenge: Challenge, rounds: Sequence[Round], cells: list[list[Outcome | None]]) -> bool:
+    """Whether something before the target refuses by itself, as a rate limiter that rejects does.
+
+    A refusal before the challenge, or of somebody whom the challenge leaves open, is no owner's doing.
+    """
+    if any(row.path.refused for row in challenge.rows):
+        return True
+    refused = Outcome.REFUSED
+    return any(
+        outcome is refused and not challenge.layout.silent[i][fired.window]
+        for i, line in enumerate(cells)
+        if refused in line
+        for outcome, fired in zip(line, rounds, strict=True)
+    )
 
 
 def _answered_where_silent(layout: Layout, rounds: Sequence[Round], cells: list[list[Outcome | None]]) -> bool:

@@ -7,8 +7,9 @@ killed and comes back hands out the very same jobs, and a probe that has done on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from poolproof.challenge import Challenge, Observation, Path, Round
+from poolproof.challenge import MAX_SIGHTED, Challenge, Observation, Path, Round
 from poolproof.classify import answering_reply, classify_report, refusing_error
 from poolproof.cohort import Candidate
 from poolproof.exchange import Exchange, ExchangeKind
@@ -18,6 +19,8 @@ from poolproof.outcome import Outcome
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.target import Target
 
+_WATCH_MORE_NS = 60 * SECOND_NS
+"""A tripwire watches for this much longer than the next job can take to come."""
 BASELINE = "baseline"
 """The phase in the id of a baseline job; a round's is its number."""
 
@@ -64,6 +67,8 @@ def baseline_jobs(
             steps=_baseline_steps("/" in candidate.source, policy),
             timeout_ns=policy.timeout_ns,
             linger_ns=policy.linger_ns,
+            # The owner may take all the time there is; each round then sets a new end.
+            watch_until_ns=baseline_ends_ns(start_at_ns, policy) + policy.ready_window_ns + _WATCH_MORE_NS,
         )
         for candidate in candidates
     )
@@ -100,7 +105,7 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
 
     For a prefix the burst is left out of the loss, and the series after it, each from a fresh address, tells whether
     the target limits by prefix: half of it or less is answered. A burst of which nothing was answered has tried
-    nothing, and what is not tried is not relied on.
+    nothing, and what is not tried is not relied on. Refusals count wherever they came.
     """
     outcomes = classify_report(report)
     bursting = policy.prefix_burst if "/" in candidate.source else 0
@@ -109,7 +114,25 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
     answered = sum(outcome.shows_presence for outcome in counted)
     served_in_burst = sum(outcome.shows_presence for outcome in burst)
     limited = bursting > 0 and (served_in_burst == 0 or answered <= len(counted) // 2)
-    return Path(len(counted), answered, prefix_limited=limited)
+    replies = map(answering_reply, report.exchanges)
+    until_ns = max((reply.received_at_ns for reply in replies if reply is not None), default=0)
+    return Path(
+        len(counted),
+        answered,
+        prefix_limited=limited,
+        refused=outcomes.count(Outcome.REFUSED),
+        answered_until_ns=until_ns,
+        watched=_watched(report, until_ns),
+        unasked=report.capture.unasked_total if report.capture is not None else 0,
+    )
+
+
+def _watched(report: Report, since_ns: int) -> bool:
+    """Whether the report's tripwire has watched without a gap from before that time until after the last exchange."""
+    capture = report.capture
+    if capture is None or capture.lost or capture.since_ns > since_ns:
+        return False
+    return all(capture.until_ns >= exchange.sent_at_ns for exchange in report.exchanges)
 
 
 def round_jobs(
@@ -130,16 +153,29 @@ def round_jobs(
                 steps=(Step(row.kind, 0),),
                 timeout_ns=policy.timeout_ns,
                 linger_ns=policy.linger_ns,
+                watch_until_ns=round_ends_ns(fired.start_at_ns, policy)
+                + policy.max_round_spacing_ns
+                + policy.missing_grace_ns
+                + _WATCH_MORE_NS,
             )
         )
     return tuple(jobs)
 
 
-def observations(report: Report, row: int, number: int) -> tuple[Observation, ...]:
-    """The classified exchanges of one row's report of one round."""
+def observations(report: Report, row: int, number: int, path: Path) -> tuple[Observation, ...]:
+    """The classified exchanges of one row's report of one round, and what its tripwire caught since the baseline."""
     outcomes = classify_report(report)
+    watched = path.watched and _watched(report, path.answered_until_ns)
+    # Whoever was sent something unasked in the baseline takes no part: what a capture shows has come since.
+    unasked, total = (report.capture.unasked, report.capture.unasked_total) if report.capture is not None else ((), 0)
     return tuple(
-        _observe(exchange, outcome, row, number) for exchange, outcome in zip(report.exchanges, outcomes, strict=True)
+        replace(
+            _observe(exchange, outcome, row, number),
+            watched=watched,
+            unasked=unasked[:MAX_SIGHTED],
+            unasked_total=total,
+        )
+        for exchange, outcome in zip(report.exchanges, outcomes, strict=True)
     )
 
 

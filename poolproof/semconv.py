@@ -17,6 +17,7 @@ from poolproof.exchange import LocalFault
 from poolproof.outcome import Outcome
 from poolproof.target import Family
 from poolproof.verdict import Reason
+from poolproof.verification import Foreign
 
 COORDINATOR: Final = "poolproof-coordinator"
 PROBE: Final = "poolproof-probe"
@@ -124,7 +125,11 @@ NONE: Final = "none"
 COUNTED: Final = "counted"
 
 VERDICTS: Final = ("proven", "refuted", "inconclusive")
-REFUSED_REPORT_REASONS: Final = ("unknown-verification", "foreign", "invalid", "too-large")
+REFUSED_REPORT_REASONS: Final = (
+    *("unknown-verification", "invalid", "too-large", "bad-ticket", "expired-ticket"),
+    *(str(each.value) for each in Foreign),
+)
+REFUSED_SESSION_REASONS: Final = ("unknown-vantage", "other-address", "second-process", "version", "invalid")
 SESSION_ENDS: Final = ("drained", "moved", "lost", "hung", "unreachable", "invalid", "rejected")
 
 _SECONDS_FINE: Final = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -170,8 +175,15 @@ REPORTS_REFUSED: Final = Metric(
     "poolproof.reports.refused",
     Instrument.COUNTER,
     "{report}",
-    "Reports that the coordinator did not take.",
+    "Reports that the coordinator did not take, or not a second time.",
     {"reason": frozenset(REFUSED_REPORT_REASONS)},
+)
+SESSIONS_REFUSED: Final = Metric(
+    "poolproof.sessions.refused",
+    Instrument.COUNTER,
+    "{session}",
+    "Agents that the coordinator did not let in.",
+    {"reason": frozenset(REFUSED_SESSION_REASONS)},
 )
 EXCHANGES: Final = Metric(
     "poolproof.probe.exchanges",
@@ -211,6 +223,7 @@ METRICS: Final = (
     DISPATCH_DURATION,
     AGENTS_CONNECTED,
     REPORTS_REFUSED,
+    SESSIONS_REFUSED,
     EXCHANGES,
     SEND_LATENESS,
     GUARD_REFUSALS,

@@ -58,6 +58,13 @@ def family_of(address: str) -> Family:
     return Family.IPV6 if ":" in address else Family.IPV4
 
 
+def within(address: str, source: str) -> bool:
+    """Whether a canonical address is a source, or lies in it where that is a prefix; a prefix lies in itself."""
+    if address == source or "/" not in source or "/" in address:
+        return address == source
+    return ipaddress.ip_address(address) in ipaddress.ip_network(source)
+
+
 def canonical_address(text: str) -> str:
     """Canonical text of an IP address; IPv4-mapped IPv6 is unwrapped.
 

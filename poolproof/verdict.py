@@ -41,6 +41,9 @@ class Reason(Enum):
     """The owner did not say "ready" within the window."""
     WITHDRAWN = "withdrawn"
     """The applicant took the request back."""
+    BACKSCATTER = "backscatter"
+    """The target sent packets to a must-be-silent perspective that nobody there had asked for: somebody sends it
+    packets in that perspective's name, which can silence an address as an owner can."""
 
 
 class Ceiling(Enum):
@@ -58,6 +61,11 @@ class Ceiling(Enum):
     """Silence at disclosed single addresses, which a spoofed flood can bring about: never more than medium."""
     CHANCE = "chance"
     """The cohort is too small or too close together for better odds."""
+    UNWATCHED = "unwatched"
+    """Some probes had no tripwire, so that nobody looked for the backscatter of a flood there."""
+    DOUBTFUL_REFUSALS = "doubtful-refusals"
+    """Refusals came where nobody had asked for them, before the challenge or at those to be answered: something before
+    the target refuses by itself, a rate limiter perhaps, and a flood can make it refuse whomever one likes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,25 @@ class NotNowError(ValueError):
     """An event that this state does not take; the message says what to do instead."""
 
 
+class Foreign(Enum):
+    """Why a report is not taken; the values are labels of metrics."""
+
+    NO_SUCH_JOB = "no-such-job"
+    OLD_ATTEMPT = "old-attempt"
+    OTHER_VANTAGE = "other-vantage"
+    """It comes from, or names, another vantage than the one that was asked."""
+    OTHER_TARGET = "other-target"
+    """Its exchanges are not those of the job: another target, another source, another number."""
+    DUPLICATE = "duplicate"
+    """The job has been reported, and otherwise."""
+
+
 class ForeignReportError(ValueError):
     """A report that does not belong to this verification, its attempt, or the vantage that was asked."""
+
+    def __init__(self, foreign: Foreign, message: str) -> None:
+        super().__init__(message)
+        self.foreign = foreign
 
 
 @dataclass(frozen=True, slots=True)

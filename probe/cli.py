@@ -113,11 +113,14 @@ def probe(config: Path | None, state: str | None, log_format: str, log_level: st
     from probe.agent import RejectedError
     from probe.compose import run_probe
     from probe.journal import JournalError
+    from probe.settings import SettingsError
 
     try:
         asyncio.run(run_probe(settings, environ=environ))
     except RejectedError as error:
         _complain(f"the coordinator {settings.coordinator} rejected vantage {settings.vantage}: {error}", REJECTED)
+    except SettingsError as error:
+        _complain(str(error), WRONG_SETTING)
     except JournalError as error:
         _complain(str(error), JOURNAL)
     except asyncio.CancelledError:

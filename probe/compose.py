@@ -24,6 +24,7 @@ from probe.runner import Runner
 from probe.session import Session, decode_report, encode_report
 from probe.settings import ProbeSettings
 from probe.transport import Transport
+from probe.tripwire import Tripwire, tripwire_by
 from probe.udp import UdpEngine
 from probe.workload import Workload
 
@@ -34,6 +35,7 @@ async def run_probe(
     environ: Mapping[str, str],
     timings: AgentTimings | None = None,
     transport: Transport | None = None,
+    tripwire: Tripwire | None = None,
     clock: Clock | None = None,
     stop_on: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
@@ -44,12 +46,14 @@ async def run_probe(
         environ: what OpenTelemetry's standard variables are read from.
         timings: how patient it is.
         transport: real UDP unless given.
+        tripwire: what the settings and this host allow, unless given.
         clock: the machine's unless given.
         stop_on: signals that begin a graceful end.
 
     Raises:
         RejectedError: the coordinator will not have this agent.
         JournalError: the journal cannot be used.
+        SettingsError: the settings insist on a tripwire, and there can be none.
         ValueError: OpenTelemetry's variables ask for what there is not.
     """
     timings = timings or AgentTimings()
@@ -62,6 +66,7 @@ async def run_probe(
             "host.name": socket.gethostname(),
         }
     )
+    tripwire = tripwire or tripwire_by(settings.tripwire)
     sink = sink_from(environ, resource)
     metrics = ProbeMetrics(metering_from(environ, resource, METRICS))
     journal = await asyncio.to_thread(lambda: Journal(settings.journal, encode=encode_report, decode=decode_report))
@@ -69,6 +74,7 @@ async def run_probe(
         runner = Runner(
             settings,
             transport=transport or UdpEngine(),
+            tripwire=tripwire,
             journal=journal,
             guard=Guard(settings),
             clock=clock,
@@ -86,9 +92,18 @@ async def run_probe(
             resource=resource,
             capacity=settings.guard.max_jobs,
         )
-        agent = build_agent(settings, workload=workload, outbox=outbox, clock=clock, metrics=metrics, timings=timings)
+        agent = build_agent(
+            settings,
+            workload=workload,
+            outbox=outbox,
+            clock=clock,
+            metrics=metrics,
+            timings=timings,
+            can_watch=tripwire.can_watch,
+        )
         await _until_stopped(agent, stop_on)
     finally:
+        tripwire.close()
         journal.close()
         # Both may wait for a collector that is not there.
         await asyncio.to_thread(sink.close)
@@ -103,8 +118,9 @@ def build_agent(
     clock: Clock,
     metrics: ProbeMetrics,
     timings: AgentTimings,
+    can_watch: bool,
 ) -> Agent:
-    """An agent that dials the settings' coordinator."""
+    """An agent that dials the settings' coordinator, and tells it whether there is a tripwire here."""
     nonce = secrets.token_bytes(NONCE_BYTES)
 
     def new_session(stopping: asyncio.Event) -> Session:
@@ -116,6 +132,7 @@ def build_agent(
             nonce=nonce,
             stopping=stopping,
             patience_s=timings.patience_s,
+            can_watch=can_watch,
         )
 
     backoff = Backoff(

@@ -37,6 +37,7 @@ def faulted_report(
         control_before=control_before,
         control_after=(),
         clock=clock,
+        ticket=job.ticket,
     )
 
 

@@ -36,6 +36,7 @@ class GuardRule(Enum):
     START = "start"
     DURATION = "duration"
     JOBS = "jobs"
+    WATCH = "watch"
     PACE = "pace"
     TARGET_BUDGET = "target-budget"
     BUDGET = "budget"
@@ -169,6 +170,11 @@ class Guard:
         ):
             if not least <= value <= most:
                 yield Refusal(GuardRule.DURATION, f"{name}: {value}; {least} to guard.max_{name}, {most}")
+        watch_ns = job.watch_until_ns - now_ns
+        if watch_ns > limits.max_watch_ns:
+            yield Refusal(
+                GuardRule.WATCH, f"watch_until_ns: {watch_ns} ns ahead; guard.max_watch_ns is {limits.max_watch_ns}"
+            )
         if job.id in self._running or len(self._running) >= limits.max_jobs:
             running = f"{job.id!r} is under way" if job.id in self._running else f"{len(self._running)} under way"
             yield Refusal(GuardRule.JOBS, f"job: {running}; guard.max_jobs is {limits.max_jobs}")

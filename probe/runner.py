@@ -11,7 +11,8 @@ from then on whatever happens ends in a report that accounts for every step; if 
 
 Nothing that is slow stands in the way of a step: the disk is written off the event loop, the control servers are asked
 ahead, and each step has its own task. The clock's check gates the steps only as far as it is known shortly before the
-first; should a later answer show that the clock was wrong, the exchanges are kept and marked.
+first; should a later answer show that the clock was wrong, the exchanges are kept and marked. Where the job asks for
+it, the tripwire is armed as soon as the job is begun, and what it caught so far goes into the report.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from probe.journal import EntryState, Journal, JournalFullError
 from probe.settings import MILLISECOND_NS, ProbeSettings
 from probe.sources import draw_sources
 from probe.transport import Transport
+from probe.tripwire import Tripwire
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +48,8 @@ GATE_NS = 250 * MILLISECOND_NS
 """This long before the first step the clock's verdict must be in to hold the steps back."""
 LATE_STEP_NS = 500 * MILLISECOND_NS
 """A step that could not be armed until this long after its time (a suspended machine) is not sent."""
+_REPORT_NS = 10_000 * MILLISECOND_NS
+"""Time for the control servers after the last step, and for a busy machine."""
 _CONTROL_SLOT = -1
 
 
@@ -57,6 +61,7 @@ class Runner:
         settings: ProbeSettings,
         *,
         transport: Transport,
+        tripwire: Tripwire,
         journal: Journal,
         guard: Guard,
         clock: Clock,
@@ -65,6 +70,7 @@ class Runner:
         """Args: settings: limits and control servers. The rest: the probe's ports; entropy gives that many bits."""
         self._settings = settings
         self._transport = transport
+        self._tripwire = tripwire
         self._journal = journal
         self._guard = guard
         self._clock = clock
@@ -111,10 +117,10 @@ class Runner:
             return await self._stored(known.report) if known.state is EntryState.STARTED else known.report
         if self._draining:
             detail = "the probe is shutting down and takes no new jobs"
-            return await self._stored(faulted_report(job, LocalFault.DRAINING, detail, at_ns=self._clock.now_ns()))
+            return await self._told(job, faulted_report(job, LocalFault.DRAINING, detail, at_ns=self._clock.now_ns()))
         missed = self._missed(job)
         if missed is not None:
-            return await self._stored(missed)
+            return await self._told(job, missed)
         permit = self._guard.admit(job, self._clock.now_ns())
         if isinstance(permit, Refusal):
             detail = f"{permit.rule.value}: {permit.detail}"
@@ -139,12 +145,14 @@ class Runner:
             _log.error("journal full, job refused", extra={"job": job.id, "detail": str(error)})
             return faulted_report(job, LocalFault.GUARD_REFUSED, str(error), at_ns=self._clock.now_ns())
         try:
+            if job.watch_until_ns:
+                self._tripwire.arm(job.verification, job.target, job.source, max(job.watch_until_ns, _over_at_ns(job)))
             report = self._missed(job) or await self._perform(job)
         except Exception as error:
             # A bug of ours costs this job, and must cost neither the others nor the account of this one.
             _log.exception("job failed", extra={"job": job.id})
             report = faulted_report(job, LocalFault.INTERRUPTED, f"internal error: {error!r}")
-        return await self._stored(report)
+        return await self._told(job, report)
 
     async def _perform(self, job: Job) -> Report:
         sources = draw_sources(job.source, [_CONTROL_SLOT, *(step.source_slot for step in job.steps)], self._entropy)
@@ -174,6 +182,7 @@ class Runner:
             control_before=before.result(),
             control_after=after.result(),
             clock=clock,
+            ticket=job.ticket,
         )
 
     async def _step(self, job: Job, step: Step, source: str) -> Exchange:
@@ -228,6 +237,12 @@ class Runner:
             f" control.max_clock_offset_ns is {self._settings.control.max_clock_offset_ns}"
         )
 
+    async def _told(self, job: Job, report: Report) -> Report:
+        """Stored with what the tripwire caught so far, if it was asked to watch."""
+        if job.watch_until_ns:
+            report = replace(report, capture=self._tripwire.harvest(job.verification, job.target, job.source))
+        return await self._stored(report)
+
     async def _stored(self, report: Report) -> Report:
         try:
             await self._on_disk(self._journal.finish, report, self._clock.now_ns())
@@ -240,6 +255,11 @@ class Runner:
     async def _on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Off the event loop: an fsync takes milliseconds, in which no packet of another job would go out."""
         return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def _over_at_ns(job: Job) -> int:
+    """When a job's report is made at the latest, generously: its own watch must not end before that."""
+    return job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns + job.linger_ns + _REPORT_NS
 
 
 def request_for(kind: ExchangeKind, transmit: int) -> bytes:

@@ -23,16 +23,13 @@ from typing import Final, TypeAlias, assert_never
 
 import grpc
 
-from poolproof.exchange import ExchangeKind
 from poolproof.ids import JobId
 from poolproof.job import Report
-from poolproof.target import Family
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import agent_pb2_grpc as rpc
 from poolproof.v1 import evidence_pb2
 from poolproof.wire import (
     PROTOCOL_VERSION,
-    Capabilities,
     Hello,
     WireError,
     clock_to_wire,
@@ -45,6 +42,7 @@ from poolproof.wire import (
 )
 from poolproof.wire.session import MAX_HELD_JOBS
 from poolproof.wire.trace import MAX_SPANS, spans_to_wire
+from probe.abilities import capabilities
 from probe.clock import Clock
 from probe.outbox import Delivery, Outbox
 from probe.settings import ProbeSettings
@@ -130,21 +128,6 @@ def decode_report(record: bytes) -> Report:
     return report_from_wire(evidence_pb2.Report.FromString(record))
 
 
-def capabilities(settings: ProbeSettings) -> Capabilities:
-    """What a probe with these settings can do."""
-    families = {Family.IPV4} if settings.ipv4 else set()
-    if settings.ipv6 or settings.ipv6_prefix:
-        families.add(Family.IPV6)
-    return Capabilities(
-        families=frozenset(families),
-        ipv6_prefix=settings.ipv6_prefix is not None,
-        kernel_timestamps=True,
-        icmp_errors=True,
-        kinds=frozenset(ExchangeKind),
-        capacity=settings.guard.max_jobs,
-    )
-
-
 class Session:
     """One stream, from Hello to its end."""
 
@@ -158,8 +141,17 @@ class Session:
         nonce: bytes,
         stopping: asyncio.Event,
         patience_s: float,
+        can_watch: bool,
     ) -> None:
-        """Args: nonce: 16 bytes of this process. stopping: the agent is going away. patience_s: for the welcome."""
+        """One session, not yet dialled.
+
+        Args:
+            settings, workload, outbox, clock: the probe's.
+            nonce: 16 bytes of this process.
+            stopping: set when the agent is going away.
+            patience_s: for the welcome.
+            can_watch: there is a tripwire here.
+        """
         self._settings = settings
         self._workload = workload
         self._outbox = outbox
@@ -167,6 +159,7 @@ class Session:
         self._nonce = nonce
         self._stopping = stopping
         self._patience_s = patience_s
+        self._can_watch = can_watch
         self._outgoing: asyncio.Queue[pb.SessionRequest] = asyncio.Queue(QUEUE_MESSAGES)
         self._leaving = asyncio.Event()
         self._stood = False
@@ -232,8 +225,11 @@ class Session:
                 agent_version=settings.version or "unknown",
                 protocol_version=PROTOCOL_VERSION,
                 session_nonce=self._nonce,
-                capabilities=capabilities(settings),
+                capabilities=capabilities(settings, can_watch=self._can_watch),
                 held_jobs=tuple(held)[:MAX_HELD_JOBS],
+                ipv4=settings.ipv4,
+                ipv6=settings.ipv6,
+                ipv6_prefix=None if settings.ipv6_prefix is None else str(settings.ipv6_prefix),
             )
         )
 

@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -48,6 +49,7 @@ class GuardSettings:
         target_packets_per_minute: packets to one target address in any minute, over all jobs.
         packets_per_second: packets to all targets in any second.
         start_tolerance_ns: a job that arrives later than this after its start is not done.
+        max_watch_ns: how far ahead of now a tripwire's watch may end.
     """
 
     allow_networks: tuple[Network, ...] = ()
@@ -60,6 +62,7 @@ class GuardSettings:
     target_packets_per_minute: int = 24
     packets_per_second: int = 100
     start_tolerance_ns: int = 20 * MILLISECOND_NS
+    max_watch_ns: int = 80 * 3600 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,29 @@ class JournalSettings:
     keep_acknowledged_ns: int = 3600 * SECOND_NS
 
 
+class TripwireMode(StrEnum):
+    """Whether a probe watches for packets that nobody asked for."""
+
+    AUTO = "auto"
+    """If it can: with CAP_NET_RAW."""
+    YES = "yes"
+    """It does not start without."""
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class TripwireSettings:
+    """The tripwire, and its bounds.
+
+    Attributes:
+        enabled: `auto` (if there is CAP_NET_RAW), `yes` (else the probe does not start) or `no`.
+        max_watches: sources and targets watched at one time, one socket each; every packet of the host costs more.
+    """
+
+    enabled: TripwireMode = TripwireMode.AUTO
+    max_watches: int = 128
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
     """All that a probe process can be told.
@@ -119,7 +145,7 @@ class ProbeSettings:
         coordinator: gRPC endpoint, host:port.
         ipv4, ipv6: own addresses to send from, or None.
         ipv6_prefix: prefix routed to this host, from which exchanges take random addresses, or None.
-        guard, control, journal: see there.
+        guard, control, journal, tripwire: see there.
         version: of the software, told to the coordinator.
     """
 
@@ -131,6 +157,7 @@ class ProbeSettings:
     guard: GuardSettings = field(default_factory=GuardSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
+    tripwire: TripwireSettings = field(default_factory=TripwireSettings)
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -184,7 +211,12 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     return _build(given)
 
 
-_TABLES: Mapping[str, type] = {"guard": GuardSettings, "control": ControlSettings, "journal": JournalSettings}
+_TABLES: Mapping[str, type] = {
+    "guard": GuardSettings,
+    "control": ControlSettings,
+    "journal": JournalSettings,
+    "tripwire": TripwireSettings,
+}
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -233,6 +265,8 @@ def _names(kind: type) -> tuple[str, ...]:
 def _read(name: str, value: Any, hint: Any) -> Any:
     """One value as its field's type, from TOML or from text."""
     try:
+        if hint is TripwireMode:
+            return _mode(value)
         if hint is int:
             return _positive(value)
         if hint is Path:
@@ -255,6 +289,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("give text in quotes")
     return value
+
+
+def _mode(value: Any) -> TripwireMode:
+    if value not in set(TripwireMode):
+        raise ValueError(f"give {', '.join(TripwireMode)}")
+    return TripwireMode(value)
 
 
 def _items(value: Any) -> list[Any]:

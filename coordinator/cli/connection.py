@@ -18,7 +18,7 @@ from coordinator.cli.exit_codes import ExitCode
 from coordinator.cli.failure import Failure
 from coordinator.cli.options import VARIABLE
 from coordinator.cli.snapshot import Snapshot, snapshot_from_wire
-from coordinator.cli.vantage_table import VantageLine
+from coordinator.cli.vantage_table import IncidentLine, VantageLine
 from poolproof.challenge import Method
 from poolproof.span import Span
 from poolproof.v1 import verification_pb2 as pb
@@ -262,4 +262,6 @@ def _vantage(status: pb.VantageStatus) -> VantageLine:
         status.capacity,
         status.draining,
         clock_from_wire(status.clock, "clock") if status.HasField("clock") else None,
+        status.tripwire,
+        tuple(IncidentLine(each.what, each.count, each.last_at_ns, each.detail) for each in status.incidents),
     )

@@ -23,7 +23,7 @@ def fleet(address: str, as_json: bool) -> None:
 
     with connect(address) as coordinator:
         vantages = coordinator.vantages()
-    from coordinator.cli.vantage_table import vantage_json, vantage_table
+    from coordinator.cli.vantage_table import incident_lines, vantage_json, vantage_table
 
     if as_json:
         from coordinator.cli.snapshot_json import pretty
@@ -32,9 +32,12 @@ def fleet(address: str, as_json: bool) -> None:
         return
     from coordinator.cli.screen import show
 
-    show(vantage_table(vantages, time.time_ns()))
+    now_ns = time.time_ns()
+    show(vantage_table(vantages, now_ns))
     connected = sum(each.connected for each in vantages)
     click.echo(f"\n{connected} of {len(vantages)} connected")
+    for line in incident_lines(vantages, now_ns):
+        click.echo(line)
 
 
 COMMANDS = {"fleet": fleet}

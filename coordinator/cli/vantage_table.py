@@ -16,6 +16,16 @@ from poolproof.job import ClockCheck
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentLine:
+    """Something that was refused in a vantage's name: what, how often, when last, and the last one's words."""
+
+    what: str
+    count: int
+    last_at_ns: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class VantageLine:
     """One vantage and its probe; `last_heard_ns` 0: never; `clock` None: it has not checked it."""
 
@@ -27,6 +37,8 @@ class VantageLine:
     capacity: int
     draining: bool
     clock: ClockCheck | None
+    tripwire: bool = False
+    incidents: tuple[IncidentLine, ...] = ()
 
 
 def vantage_table(lines: Iterable[VantageLine], now_ns: int) -> Table:
@@ -34,6 +46,7 @@ def vantage_table(lines: Iterable[VantageLine], now_ns: int) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in ("vantage", "probe", "addresses", "ASN", "RIR", "operator", "version"):
         table.add_column(name, no_wrap=name not in ("addresses", "operator"), overflow="fold")
+    table.add_column("tripwire", no_wrap=True)
     for name in ("jobs", "heard", "clock off by"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
@@ -51,9 +64,21 @@ def _cells(line: VantageLine, now_ns: int) -> Iterable[Text]:
     yield Text(word, style=style)
     for text in (addresses, f"AS{vantage.asn}", vantage.rir.name, vantage.operator or "-", line.version or "-"):
         yield Text(text)
+    if line.connected:
+        yield Text("yes") if line.tripwire else Text("none", style="yellow")
+    else:
+        yield Text("-")
     yield Text(f"{line.jobs}/{line.capacity}" if line.connected else "-")
     yield Text(_ago(now_ns - line.last_heard_ns) if line.last_heard_ns else "never")
     yield Text(_clock(line.clock))
+
+
+def incident_lines(lines: Iterable[VantageLine], now_ns: int) -> Iterable[str]:
+    """What was refused in each vantage's name, a line each."""
+    for line in lines:
+        for each in line.incidents:
+            times = "once" if each.count == 1 else f"{each.count} times"
+            yield f"{line.vantage.id}: {each.what}, {times}, last {_ago(now_ns - each.last_at_ns)}: {each.detail}"
 
 
 def _ago(ns: int) -> str:
@@ -89,4 +114,9 @@ def vantage_json(line: VantageLine) -> dict[str, Any]:
         "clock": None
         if clock is None or clock.samples == 0
         else {"offset_ns": clock.offset_ns, "error_ns": clock.error_ns, "samples": clock.samples},
+        "tripwire": line.tripwire,
+        "incidents": [
+            {"what": each.what, "count": each.count, "last_at": time_json(each.last_at_ns), "detail": each.detail}
+            for each in line.incidents
+        ],
     }

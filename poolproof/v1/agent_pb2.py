@@ -26,53 +26,53 @@ from poolproof.v1 import evidence_pb2 as poolproof_dot_v1_dot_evidence__pb2
 from poolproof.v1 import trace_pb2 as poolproof_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18poolproof/v1/agent.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\x1a\x18poolproof/v1/trace.proto\"\xdb\x02\n\x0eSessionRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.poolproof.v1.HelloH\x00\x12\x31\n\x0cjob_accepted\x18\x02 \x01(\x0b\x32\x19.poolproof.v1.JobAcceptedH\x00\x12/\n\x0bjob_refused\x18\x03 \x01(\x0b\x32\x18.poolproof.v1.JobRefusedH\x00\x12*\n\x08progress\x18\x04 \x01(\x0b\x32\x16.poolproof.v1.ProgressH\x00\x12.\n\x06report\x18\x05 \x01(\x0b\x32\x1c.poolproof.v1.ReportDeliveryH\x00\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x17.poolproof.v1.HeartbeatH\x00\x12*\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x19.poolproof.v1.DrainNoticeH\x00\x42\t\n\x07message\"\xa0\x02\n\x0fSessionResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.WelcomeH\x00\x12$\n\x05lease\x18\x02 \x01(\x0b\x32\x13.poolproof.v1.LeaseH\x00\x12-\n\nreport_ack\x18\x03 \x01(\x0b\x32\x17.poolproof.v1.ReportAckH\x00\x12\x35\n\x0eheartbeat_echo\x18\x04 \x01(\x0b\x32\x1b.poolproof.v1.HeartbeatEchoH\x00\x12$\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x13.poolproof.v1.DrainH\x00\x12&\n\x06reject\x18\x06 \x01(\x0b\x32\x14.poolproof.v1.RejectH\x00\x42\t\n\x07message\"\xbf\x01\n\x0c\x43\x61pabilities\x12-\n\x08\x66\x61milies\x18\x01 \x03(\x0e\x32\x1b.poolproof.v1.AddressFamily\x12\x13\n\x0bipv6_prefix\x18\x02 \x01(\x08\x12\x19\n\x11kernel_timestamps\x18\x03 \x01(\x08\x12\x13\n\x0bicmp_errors\x18\x04 \x01(\x08\x12)\n\x05kinds\x18\x05 \x03(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\"\xab\x01\n\x05Hello\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x15\n\rsession_nonce\x18\x04 \x01(\x0c\x12\x30\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1a.poolproof.v1.Capabilities\x12\x14\n\x0cheld_job_ids\x18\x06 \x03(\t\"\x1e\n\x0bJobAccepted\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\"V\n\nJobRefused\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.poolproof.v1.JobRefusal\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"C\n\x08Progress\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\r\x12\x13\n\x0bsteps_total\x18\x03 \x01(\r\"v\n\x0eReportDelivery\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.poolproof.v1.Report\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.poolproof.v1.SpanRecord\x12\x15\n\rspans_dropped\x18\x03 \x01(\r\"\x86\x01\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nsent_at_ns\x18\x02 \x01(\x06\x12\x11\n\tjobs_held\x18\x03 \x01(\r\x12\x17\n\x0freports_spooled\x18\x04 \x01(\r\x12\'\n\x05\x63lock\x18\x05 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\"\x1d\n\x0b\x44rainNotice\x12\x0e\n\x06reason\x18\x01 \x01(\t\"n\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ns\x18\x02 \x01(\x04\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x16\n\x0eserver_time_ns\x18\x04 \x01(\x06\"(\n\x05Lease\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.poolproof.v1.Job\"/\n\rRefusedReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"J\n\tReportAck\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12,\n\x07refused\x18\x02 \x03(\x0b\x32\x1b.poolproof.v1.RefusedReport\"M\n\rHeartbeatEcho\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nsent_at_ns\x18\x02 \x01(\x06\x12\x16\n\x0eserver_time_ns\x18\x03 \x01(\x06\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\\\n\x06Reject\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.RejectReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ns\x18\x03 \x01(\x04*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x01\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x02*\xc4\x01\n\nJobRefusal\x12\x1b\n\x17JOB_REFUSAL_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_REFUSAL_INVALID\x10\x01\x12\x1b\n\x17JOB_REFUSAL_UNSUPPORTED\x10\x02\x12\x18\n\x14JOB_REFUSAL_NOT_MINE\x10\x03\x12\x18\n\x14JOB_REFUSAL_CAPACITY\x10\x04\x12\x18\n\x14JOB_REFUSAL_DRAINING\x10\x05\x12\x15\n\x11JOB_REFUSAL_GUARD\x10\x06*\xb9\x01\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15REJECT_REASON_VERSION\x10\x01\x12\x1a\n\x16REJECT_REASON_IDENTITY\x10\x02\x12\x1c\n\x18REJECT_REASON_TAKEN_OVER\x10\x03\x12\x19\n\x15REJECT_REASON_INVALID\x10\x04\x12\x1a\n\x16REJECT_REASON_CAPACITY\x10\x05\x32Z\n\x0c\x41gentService\x12J\n\x07Session\x12\x1c.poolproof.v1.SessionRequest\x1a\x1d.poolproof.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18poolproof/v1/agent.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\x1a\x18poolproof/v1/trace.proto\"\xdb\x02\n\x0eSessionRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.poolproof.v1.HelloH\x00\x12\x31\n\x0cjob_accepted\x18\x02 \x01(\x0b\x32\x19.poolproof.v1.JobAcceptedH\x00\x12/\n\x0bjob_refused\x18\x03 \x01(\x0b\x32\x18.poolproof.v1.JobRefusedH\x00\x12*\n\x08progress\x18\x04 \x01(\x0b\x32\x16.poolproof.v1.ProgressH\x00\x12.\n\x06report\x18\x05 \x01(\x0b\x32\x1c.poolproof.v1.ReportDeliveryH\x00\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x17.poolproof.v1.HeartbeatH\x00\x12*\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x19.poolproof.v1.DrainNoticeH\x00\x42\t\n\x07message\"\xa0\x02\n\x0fSessionResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.WelcomeH\x00\x12$\n\x05lease\x18\x02 \x01(\x0b\x32\x13.poolproof.v1.LeaseH\x00\x12-\n\nreport_ack\x18\x03 \x01(\x0b\x32\x17.poolproof.v1.ReportAckH\x00\x12\x35\n\x0eheartbeat_echo\x18\x04 \x01(\x0b\x32\x1b.poolproof.v1.HeartbeatEchoH\x00\x12$\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x13.poolproof.v1.DrainH\x00\x12&\n\x06reject\x18\x06 \x01(\x0b\x32\x14.poolproof.v1.RejectH\x00\x42\t\n\x07message\"\xd1\x01\n\x0c\x43\x61pabilities\x12-\n\x08\x66\x61milies\x18\x01 \x03(\x0e\x32\x1b.poolproof.v1.AddressFamily\x12\x13\n\x0bipv6_prefix\x18\x02 \x01(\x08\x12\x19\n\x11kernel_timestamps\x18\x03 \x01(\x08\x12\x13\n\x0bicmp_errors\x18\x04 \x01(\x08\x12)\n\x05kinds\x18\x05 \x03(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\x12\x10\n\x08tripwire\x18\x07 \x01(\x08\"\x8d\x02\n\x05Hello\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x15\n\rsession_nonce\x18\x04 \x01(\x0c\x12\x30\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1a.poolproof.v1.Capabilities\x12\x14\n\x0cheld_job_ids\x18\x06 \x03(\t\x12\x11\n\x04ipv4\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04ipv6\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bipv6_prefix\x18\t \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_ipv4B\x07\n\x05_ipv6B\x0e\n\x0c_ipv6_prefix\"\x1e\n\x0bJobAccepted\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\"V\n\nJobRefused\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.poolproof.v1.JobRefusal\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"C\n\x08Progress\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\r\x12\x13\n\x0bsteps_total\x18\x03 \x01(\r\"v\n\x0eReportDelivery\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.poolproof.v1.Report\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.poolproof.v1.SpanRecord\x12\x15\n\rspans_dropped\x18\x03 \x01(\r\"\x86\x01\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nsent_at_ns\x18\x02 \x01(\x06\x12\x11\n\tjobs_held\x18\x03 \x01(\r\x12\x17\n\x0freports_spooled\x18\x04 \x01(\r\x12\'\n\x05\x63lock\x18\x05 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\"\x1d\n\x0b\x44rainNotice\x12\x0e\n\x06reason\x18\x01 \x01(\t\"n\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ns\x18\x02 \x01(\x04\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x16\n\x0eserver_time_ns\x18\x04 \x01(\x06\"(\n\x05Lease\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.poolproof.v1.Job\"/\n\rRefusedReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"J\n\tReportAck\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12,\n\x07refused\x18\x02 \x03(\x0b\x32\x1b.poolproof.v1.RefusedReport\"M\n\rHeartbeatEcho\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nsent_at_ns\x18\x02 \x01(\x06\x12\x16\n\x0eserver_time_ns\x18\x03 \x01(\x06\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\\\n\x06Reject\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.RejectReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ns\x18\x03 \x01(\x04*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x01\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x02*\xc4\x01\n\nJobRefusal\x12\x1b\n\x17JOB_REFUSAL_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_REFUSAL_INVALID\x10\x01\x12\x1b\n\x17JOB_REFUSAL_UNSUPPORTED\x10\x02\x12\x18\n\x14JOB_REFUSAL_NOT_MINE\x10\x03\x12\x18\n\x14JOB_REFUSAL_CAPACITY\x10\x04\x12\x18\n\x14JOB_REFUSAL_DRAINING\x10\x05\x12\x15\n\x11JOB_REFUSAL_GUARD\x10\x06*\xb9\x01\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15REJECT_REASON_VERSION\x10\x01\x12\x1a\n\x16REJECT_REASON_IDENTITY\x10\x02\x12\x1c\n\x18REJECT_REASON_TAKEN_OVER\x10\x03\x12\x19\n\x15REJECT_REASON_INVALID\x10\x04\x12\x1a\n\x16REJECT_REASON_CAPACITY\x10\x05\x32Z\n\x0c\x41gentService\x12J\n\x07Session\x12\x1c.poolproof.v1.SessionRequest\x1a\x1d.poolproof.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADDRESSFAMILY']._serialized_start=2060
-  _globals['_ADDRESSFAMILY']._serialized_end=2157
-  _globals['_JOBREFUSAL']._serialized_start=2160
-  _globals['_JOBREFUSAL']._serialized_end=2356
-  _globals['_REJECTREASON']._serialized_start=2359
-  _globals['_REJECTREASON']._serialized_end=2544
+  _globals['_ADDRESSFAMILY']._serialized_start=2176
+  _globals['_ADDRESSFAMILY']._serialized_end=2273
+  _globals['_JOBREFUSAL']._serialized_start=2276
+  _globals['_JOBREFUSAL']._serialized_end=2472
+  _globals['_REJECTREASON']._serialized_start=2475
+  _globals['_REJECTREASON']._serialized_end=2660
   _globals['_SESSIONREQUEST']._serialized_start=98
   _globals['_SESSIONREQUEST']._serialized_end=445
   _globals['_SESSIONRESPONSE']._serialized_start=448
   _globals['_SESSIONRESPONSE']._serialized_end=736
   _globals['_CAPABILITIES']._serialized_start=739
-  _globals['_CAPABILITIES']._serialized_end=930
-  _globals['_HELLO']._serialized_start=933
-  _globals['_HELLO']._serialized_end=1104
-  _globals['_JOBACCEPTED']._serialized_start=1106
-  _globals['_JOBACCEPTED']._serialized_end=1136
-  _globals['_JOBREFUSED']._serialized_start=1138
-  _globals['_JOBREFUSED']._serialized_end=1224
-  _globals['_PROGRESS']._serialized_start=1226
-  _globals['_PROGRESS']._serialized_end=1293
-  _globals['_REPORTDELIVERY']._serialized_start=1295
-  _globals['_REPORTDELIVERY']._serialized_end=1413
-  _globals['_HEARTBEAT']._serialized_start=1416
-  _globals['_HEARTBEAT']._serialized_end=1550
-  _globals['_DRAINNOTICE']._serialized_start=1552
-  _globals['_DRAINNOTICE']._serialized_end=1581
-  _globals['_WELCOME']._serialized_start=1583
-  _globals['_WELCOME']._serialized_end=1693
-  _globals['_LEASE']._serialized_start=1695
-  _globals['_LEASE']._serialized_end=1735
-  _globals['_REFUSEDREPORT']._serialized_start=1737
-  _globals['_REFUSEDREPORT']._serialized_end=1784
-  _globals['_REPORTACK']._serialized_start=1786
-  _globals['_REPORTACK']._serialized_end=1860
-  _globals['_HEARTBEATECHO']._serialized_start=1862
-  _globals['_HEARTBEATECHO']._serialized_end=1939
-  _globals['_DRAIN']._serialized_start=1941
-  _globals['_DRAIN']._serialized_end=1964
-  _globals['_REJECT']._serialized_start=1966
-  _globals['_REJECT']._serialized_end=2058
-  _globals['_AGENTSERVICE']._serialized_start=2546
-  _globals['_AGENTSERVICE']._serialized_end=2636
+  _globals['_CAPABILITIES']._serialized_end=948
+  _globals['_HELLO']._serialized_start=951
+  _globals['_HELLO']._serialized_end=1220
+  _globals['_JOBACCEPTED']._serialized_start=1222
+  _globals['_JOBACCEPTED']._serialized_end=1252
+  _globals['_JOBREFUSED']._serialized_start=1254
+  _globals['_JOBREFUSED']._serialized_end=1340
+  _globals['_PROGRESS']._serialized_start=1342
+  _globals['_PROGRESS']._serialized_end=1409
+  _globals['_REPORTDELIVERY']._serialized_start=1411
+  _globals['_REPORTDELIVERY']._serialized_end=1529
+  _globals['_HEARTBEAT']._serialized_start=1532
+  _globals['_HEARTBEAT']._serialized_end=1666
+  _globals['_DRAINNOTICE']._serialized_start=1668
+  _globals['_DRAINNOTICE']._serialized_end=1697
+  _globals['_WELCOME']._serialized_start=1699
+  _globals['_WELCOME']._serialized_end=1809
+  _globals['_LEASE']._serialized_start=1811
+  _globals['_LEASE']._serialized_end=1851
+  _globals['_REFUSEDREPORT']._serialized_start=1853
+  _globals['_REFUSEDREPORT']._serialized_end=1900
+  _globals['_REPORTACK']._serialized_start=1902
+  _globals['_REPORTACK']._serialized_end=1976
+  _globals['_HEARTBEATECHO']._serialized_start=1978
+  _globals['_HEARTBEATECHO']._serialized_end=2055
+  _globals['_DRAIN']._serialized_start=2057
+  _globals['_DRAIN']._serialized_end=2080
+  _globals['_REJECT']._serialized_start=2082
+  _globals['_REJECT']._serialized_end=2174
+  _globals['_AGENTSERVICE']._serialized_start=2662
+  _globals['_AGENTSERVICE']._serialized_end=2752
 # @@protoc_insertion_point(module_scope)

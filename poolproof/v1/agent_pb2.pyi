@@ -215,6 +215,7 @@ class Capabilities(_message.Message):
     ICMP_ERRORS_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    TRIPWIRE_FIELD_NUMBER: _builtins.int
     ipv6_prefix: _builtins.bool
     """Each exchange can come from another address of an IPv6 prefix."""
     kernel_timestamps: _builtins.bool
@@ -223,6 +224,8 @@ class Capabilities(_message.Message):
     """ICMP errors are read with the packet that they quote."""
     capacity: _builtins.int
     """Jobs that it takes at one time; at least 1."""
+    tripwire: _builtins.bool
+    """It can watch for packets of a target that nobody asked for."""
     @_builtins.property
     def families(self) -> _containers.RepeatedScalarFieldContainer[Global___AddressFamily.ValueType]: ...
     @_builtins.property
@@ -236,10 +239,11 @@ class Capabilities(_message.Message):
         icmp_errors: _builtins.bool = ...,
         kinds: _abc.Iterable[_evidence_pb2.ExchangeKind.ValueType] | None = ...,
         capacity: _builtins.int = ...,
+        tripwire: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "families", b"families", "icmp_errors", b"icmp_errors", "ipv6_prefix", b"ipv6_prefix", "kernel_timestamps", b"kernel_timestamps", "kinds", b"kinds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "families", b"families", "icmp_errors", b"icmp_errors", "ipv6_prefix", b"ipv6_prefix", "kernel_timestamps", b"kernel_timestamps", "kinds", b"kinds", "tripwire", b"tripwire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,6 +261,9 @@ class Hello(_message.Message):
     SESSION_NONCE_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     HELD_JOB_IDS_FIELD_NUMBER: _builtins.int
+    IPV4_FIELD_NUMBER: _builtins.int
+    IPV6_FIELD_NUMBER: _builtins.int
+    IPV6_PREFIX_FIELD_NUMBER: _builtins.int
     vantage_id: _builtins.str
     agent_version: _builtins.str
     """Of the program, for people."""
@@ -264,6 +271,10 @@ class Hello(_message.Message):
     """Of this contract; at least 1."""
     session_nonce: _builtins.bytes
     """16 random bytes of this agent process: tells a reconnect from a second process with the same identity."""
+    ipv4: _builtins.str
+    """The addresses that the agent is set up to send from. They must be those of the vantage."""
+    ipv6: _builtins.str
+    ipv6_prefix: _builtins.str
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -279,12 +290,26 @@ class Hello(_message.Message):
         session_nonce: _builtins.bytes = ...,
         capabilities: Global___Capabilities | None = ...,
         held_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ipv4: _builtins.str | None = ...,
+        ipv6: _builtins.str | None = ...,
+        ipv6_prefix: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ipv4", b"_ipv4", "_ipv6", b"_ipv6", "_ipv6_prefix", b"_ipv6_prefix", "capabilities", b"capabilities", "ipv4", b"ipv4", "ipv6", b"ipv6", "ipv6_prefix", b"ipv6_prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "held_job_ids", b"held_job_ids", "protocol_version", b"protocol_version", "session_nonce", b"session_nonce", "vantage_id", b"vantage_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ipv4", b"_ipv4", "_ipv6", b"_ipv6", "_ipv6_prefix", b"_ipv6_prefix", "agent_version", b"agent_version", "capabilities", b"capabilities", "held_job_ids", b"held_job_ids", "ipv4", b"ipv4", "ipv6", b"ipv6", "ipv6_prefix", b"ipv6_prefix", "protocol_version", b"protocol_version", "session_nonce", b"session_nonce", "vantage_id", b"vantage_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__ipv4: _TypeAlias = _typing.Literal["ipv4"]  # noqa: Y015
+    _WhichOneofArgType__ipv4: _TypeAlias = _typing.Literal["_ipv4", b"_ipv4"]  # noqa: Y015
+    _WhichOneofReturnType__ipv6: _TypeAlias = _typing.Literal["ipv6"]  # noqa: Y015
+    _WhichOneofArgType__ipv6: _TypeAlias = _typing.Literal["_ipv6", b"_ipv6"]  # noqa: Y015
+    _WhichOneofReturnType__ipv6_prefix: _TypeAlias = _typing.Literal["ipv6_prefix"]  # noqa: Y015
+    _WhichOneofArgType__ipv6_prefix: _TypeAlias = _typing.Literal["_ipv6_prefix", b"_ipv6_prefix"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ipv4) -> _WhichOneofReturnType__ipv4 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ipv6) -> _WhichOneofReturnType__ipv6 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ipv6_prefix) -> _WhichOneofReturnType__ipv6_prefix | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 

@@ -67,6 +67,28 @@ LOCAL_FAULT_BIND_FAILED: LocalFault.ValueType  # 6
 LOCAL_FAULT_SEND_FAILED: LocalFault.ValueType  # 7
 Global___LocalFault: _TypeAlias = LocalFault  # noqa: Y015
 
+class _UnaskedKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnaskedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnaskedKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNASKED_KIND_UNSPECIFIED: _UnaskedKind.ValueType  # 0
+    UNASKED_KIND_UDP: _UnaskedKind.ValueType  # 1
+    """A datagram from the target's address and port that echoes nothing that the probe's host sent."""
+    UNASKED_KIND_ICMP: _UnaskedKind.ValueType  # 2
+    """An ICMP or ICMPv6 error about a datagram to the target that the probe's host did not send."""
+
+class UnaskedKind(_UnaskedKind, metaclass=_UnaskedKindEnumTypeWrapper):
+    """What kind of packet came unasked."""
+
+UNASKED_KIND_UNSPECIFIED: UnaskedKind.ValueType  # 0
+UNASKED_KIND_UDP: UnaskedKind.ValueType  # 1
+"""A datagram from the target's address and port that echoes nothing that the probe's host sent."""
+UNASKED_KIND_ICMP: UnaskedKind.ValueType  # 2
+"""An ICMP or ICMPv6 error about a datagram to the target that the probe's host did not send."""
+Global___UnaskedKind: _TypeAlias = UnaskedKind  # noqa: Y015
+
 @_typing.final
 class Target(_message.Message):
     """The thing under test."""
@@ -137,6 +159,8 @@ class Job(_message.Message):
     TIMEOUT_NS_FIELD_NUMBER: _builtins.int
     LINGER_NS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    WATCH_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     verification_id: _builtins.str
     vantage_id: _builtins.str
@@ -149,6 +173,10 @@ class Job(_message.Message):
     """0 .. 60 s"""
     traceparent: _builtins.str
     """W3C trace context of the dispatch, or empty."""
+    watch_until_ns: _builtins.int
+    """Until when the probe's tripwire watches for packets of the target that nobody asked for; 0: no watch is asked."""
+    ticket: _builtins.bytes
+    """Binds vantage, job, target and expiry together; goes back with the report as it is."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -168,10 +196,12 @@ class Job(_message.Message):
         timeout_ns: _builtins.int = ...,
         linger_ns: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        watch_until_ns: _builtins.int = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "linger_ns", b"linger_ns", "source", b"source", "start_at_ns", b"start_at_ns", "steps", b"steps", "target", b"target", "timeout_ns", b"timeout_ns", "traceparent", b"traceparent", "vantage_id", b"vantage_id", "verification_id", b"verification_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "linger_ns", b"linger_ns", "source", b"source", "start_at_ns", b"start_at_ns", "steps", b"steps", "target", b"target", "ticket", b"ticket", "timeout_ns", b"timeout_ns", "traceparent", b"traceparent", "vantage_id", b"vantage_id", "verification_id", b"verification_id", "watch_until_ns", b"watch_until_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,6 +356,81 @@ class ClockCheck(_message.Message):
 Global___ClockCheck: _TypeAlias = ClockCheck  # noqa: Y015
 
 @_typing.final
+class UnaskedPacket(_message.Message):
+    """One packet that nobody at the probe asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    kind: Global___UnaskedKind.ValueType
+    received_at_ns: _builtins.int
+    sender: _builtins.str
+    """By its IP header: the target, or who refuses."""
+    destination: _builtins.str
+    """The probe's address that it came to."""
+    payload: _builtins.bytes
+    """The UDP payload, or the ICMP message from its type on; at most 128 bytes."""
+    def __init__(
+        self,
+        *,
+        kind: Global___UnaskedKind.ValueType = ...,
+        received_at_ns: _builtins.int = ...,
+        sender: _builtins.str = ...,
+        destination: _builtins.str = ...,
+        payload: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "kind", b"kind", "payload", b"payload", "received_at_ns", b"received_at_ns", "sender", b"sender"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnaskedPacket: _TypeAlias = UnaskedPacket  # noqa: Y015
+
+@_typing.final
+class Capture(_message.Message):
+    """What the tripwire between one source and one target has caught since it was armed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_NS_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
+    UNASKED_FIELD_NUMBER: _builtins.int
+    UNASKED_TOTAL_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    since_ns: _builtins.int
+    """It has been watching without a gap since then."""
+    until_ns: _builtins.int
+    unasked_total: _builtins.int
+    """How many there were."""
+    lost: _builtins.int
+    """Packets that the kernel could not hand over."""
+    @_builtins.property
+    def unasked(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnaskedPacket]:
+        """The first ones, at most 16."""
+
+    def __init__(
+        self,
+        *,
+        since_ns: _builtins.int = ...,
+        until_ns: _builtins.int = ...,
+        unasked: _abc.Iterable[Global___UnaskedPacket] | None = ...,
+        unasked_total: _builtins.int = ...,
+        lost: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost", b"lost", "since_ns", b"since_ns", "unasked", b"unasked", "unasked_total", b"unasked_total", "until_ns", b"until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Capture: _TypeAlias = Capture  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """Everything that a probe saw while it did one job."""
 
@@ -337,8 +442,12 @@ class Report(_message.Message):
     CONTROL_BEFORE_FIELD_NUMBER: _builtins.int
     CONTROL_AFTER_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     vantage_id: _builtins.str
+    ticket: _builtins.bytes
+    """The job's, as it came."""
     @_builtins.property
     def exchanges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchange]:
         """One for each step, in the order of the steps."""
@@ -349,6 +458,10 @@ class Report(_message.Message):
     def control_after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchange]: ...
     @_builtins.property
     def clock(self) -> Global___ClockCheck: ...
+    @_builtins.property
+    def capture(self) -> Global___Capture:
+        """Missing where the probe has no tripwire."""
+
     def __init__(
         self,
         *,
@@ -358,10 +471,12 @@ class Report(_message.Message):
         control_before: _abc.Iterable[Global___Exchange] | None = ...,
         control_after: _abc.Iterable[Global___Exchange] | None = ...,
         clock: Global___ClockCheck | None = ...,
+        capture: Global___Capture | None = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capture", b"capture", "clock", b"clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "control_after", b"control_after", "control_before", b"control_before", "exchanges", b"exchanges", "job_id", b"job_id", "vantage_id", b"vantage_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture", b"capture", "clock", b"clock", "control_after", b"control_after", "control_before", b"control_before", "exchanges", b"exchanges", "job_id", b"job_id", "ticket", b"ticket", "vantage_id", b"vantage_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

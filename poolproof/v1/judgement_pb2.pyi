@@ -207,6 +207,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NOT_STARTED: _Reason.ValueType  # 12
     REASON_NOT_READY_IN_TIME: _Reason.ValueType  # 13
     REASON_WITHDRAWN: _Reason.ValueType  # 14
+    REASON_BACKSCATTER: _Reason.ValueType  # 15
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a verdict is what it is."""
@@ -226,6 +227,7 @@ REASON_BASELINE_UNANSWERED: Reason.ValueType  # 11
 REASON_NOT_STARTED: Reason.ValueType  # 12
 REASON_NOT_READY_IN_TIME: Reason.ValueType  # 13
 REASON_WITHDRAWN: Reason.ValueType  # 14
+REASON_BACKSCATTER: Reason.ValueType  # 15
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _Ceiling:
@@ -241,6 +243,8 @@ class _CeilingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ceiling.Value
     CEILING_MIXED: _Ceiling.ValueType  # 4
     CEILING_FORGEABLE_SILENCE: _Ceiling.ValueType  # 5
     CEILING_CHANCE: _Ceiling.ValueType  # 6
+    CEILING_UNWATCHED: _Ceiling.ValueType  # 7
+    CEILING_DOUBTFUL_REFUSALS: _Ceiling.ValueType  # 8
 
 class Ceiling(_Ceiling, metaclass=_CeilingEnumTypeWrapper):
     """What sets the assurance of a proof."""
@@ -252,6 +256,8 @@ CEILING_PREFIX: Ceiling.ValueType  # 3
 CEILING_MIXED: Ceiling.ValueType  # 4
 CEILING_FORGEABLE_SILENCE: Ceiling.ValueType  # 5
 CEILING_CHANCE: Ceiling.ValueType  # 6
+CEILING_UNWATCHED: Ceiling.ValueType  # 7
+CEILING_DOUBTFUL_REFUSALS: Ceiling.ValueType  # 8
 Global___Ceiling: _TypeAlias = Ceiling  # noqa: Y015
 
 @_typing.final
@@ -358,19 +364,35 @@ class Path(_message.Message):
     ASKED_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     PREFIX_LIMITED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    ANSWERED_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
+    UNASKED_FIELD_NUMBER: _builtins.int
     asked: _builtins.int
     answered: _builtins.int
     prefix_limited: _builtins.bool
+    refused: _builtins.int
+    """Exchanges of the baseline that were refused."""
+    answered_until_ns: _builtins.int
+    """When the last answer of the baseline came; 0: there was none."""
+    watched: _builtins.bool
+    """The probe's tripwire has watched without a gap since before that answer."""
+    unasked: _builtins.int
+    """Packets of the target that nobody had asked for."""
     def __init__(
         self,
         *,
         asked: _builtins.int = ...,
         answered: _builtins.int = ...,
         prefix_limited: _builtins.bool = ...,
+        refused: _builtins.int = ...,
+        answered_until_ns: _builtins.int = ...,
+        watched: _builtins.bool = ...,
+        unasked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "asked", b"asked", "prefix_limited", b"prefix_limited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_until_ns", b"answered_until_ns", "asked", b"asked", "prefix_limited", b"prefix_limited", "refused", b"refused", "unasked", b"unasked", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -489,6 +511,9 @@ class Observation(_message.Message):
     SENT_AT_NS_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
     PACKET_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
+    UNASKED_FIELD_NUMBER: _builtins.int
+    UNASKED_TOTAL_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     round: _builtins.int
     outcome: Global___Outcome.ValueType
@@ -498,6 +523,14 @@ class Observation(_message.Message):
     received_at_ns: _builtins.int
     """0 if nothing came."""
     packet: _builtins.bytes
+    watched: _builtins.bool
+    """The probe's tripwire has watched without a gap from before the baseline's last answer up to the end of this exchange."""
+    unasked_total: _builtins.int
+    """How many there were."""
+    @_builtins.property
+    def unasked(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.UnaskedPacket]:
+        """What came since the baseline's last answer that nobody had asked for: the first ones, at most 3."""
+
     def __init__(
         self,
         *,
@@ -508,10 +541,13 @@ class Observation(_message.Message):
         sent_at_ns: _builtins.int = ...,
         received_at_ns: _builtins.int = ...,
         packet: _builtins.bytes = ...,
+        watched: _builtins.bool = ...,
+        unasked: _abc.Iterable[_evidence_pb2.UnaskedPacket] | None = ...,
+        unasked_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source", "unasked", b"unasked", "unasked_total", b"unasked_total", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -841,6 +841,39 @@ class ListVantagesRequest(_message.Message):
 Global___ListVantagesRequest: _TypeAlias = ListVantagesRequest  # noqa: Y015
 
 @_typing.final
+class Incident(_message.Message):
+    """Something that a vantage's agent, or somebody in its name, tried and was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    LAST_AT_NS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """Like "report refused: bad-ticket"."""
+    count: _builtins.int
+    """Since the coordinator started."""
+    last_at_ns: _builtins.int
+    detail: _builtins.str
+    """Of the last one, for people."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        count: _builtins.int = ...,
+        last_at_ns: _builtins.int = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "detail", b"detail", "last_at_ns", b"last_at_ns", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Incident: _TypeAlias = Incident  # noqa: Y015
+
+@_typing.final
 class VantageStatus(_message.Message):
     """One vantage and its probe, as operators see it."""
 
@@ -854,6 +887,8 @@ class VantageStatus(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
+    TRIPWIRE_FIELD_NUMBER: _builtins.int
+    INCIDENTS_FIELD_NUMBER: _builtins.int
     connected: _builtins.bool
     last_heartbeat_ns: _builtins.int
     """0: never."""
@@ -861,11 +896,17 @@ class VantageStatus(_message.Message):
     jobs_held: _builtins.int
     capacity: _builtins.int
     draining: _builtins.bool
+    tripwire: _builtins.bool
+    """The probe watches for packets of a target that nobody asked for."""
     @_builtins.property
     def vantage(self) -> _judgement_pb2.Vantage: ...
     @_builtins.property
     def clock(self) -> _evidence_pb2.ClockCheck:
         """The probe's latest clock check, if it has made one."""
+
+    @_builtins.property
+    def incidents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incident]:
+        """In order of what."""
 
     def __init__(
         self,
@@ -878,10 +919,12 @@ class VantageStatus(_message.Message):
         capacity: _builtins.int = ...,
         draining: _builtins.bool = ...,
         clock: _evidence_pb2.ClockCheck | None = ...,
+        tripwire: _builtins.bool = ...,
+        incidents: _abc.Iterable[Global___Incident] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "vantage", b"vantage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "clock", b"clock", "connected", b"connected", "draining", b"draining", "jobs_held", b"jobs_held", "last_heartbeat_ns", b"last_heartbeat_ns", "vantage", b"vantage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "clock", b"clock", "connected", b"connected", "draining", b"draining", "incidents", b"incidents", "jobs_held", b"jobs_held", "last_heartbeat_ns", b"last_heartbeat_ns", "tripwire", b"tripwire", "vantage", b"vantage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,10 +7,11 @@ from typing import Final
 
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.ids import JobId, VantageId, VerificationId
-from poolproof.job import MAX_STEPS, ClockCheck, Job, Report, Step
+from poolproof.job import MAX_STEPS, MAX_TICKET_BYTES, ClockCheck, Job, Report, Step
 from poolproof.target import Target
 from poolproof.v1 import evidence_pb2 as pb
 from poolproof.wire import checks
+from poolproof.wire.capture import capture_from_wire, capture_to_wire
 from poolproof.wire.checks import WireError
 
 MAX_PAYLOAD_BYTES: Final = 2048
@@ -58,6 +59,8 @@ def job_to_wire(job: Job) -> pb.Job:
         timeout_ns=job.timeout_ns,
         linger_ns=job.linger_ns,
         traceparent=job.traceparent,
+        watch_until_ns=job.watch_until_ns,
+        ticket=job.ticket,
     )
 
 
@@ -90,6 +93,8 @@ def job_from_wire(message: pb.Job, field: str = "job") -> Job:
         timeout_ns=checks.number(f"{field}.timeout_ns", message.timeout_ns, 1, MAX_TIMEOUT_NS),
         linger_ns=checks.number(f"{field}.linger_ns", message.linger_ns, 0, MAX_TIMEOUT_NS),
         traceparent=checks.traceparent(f"{field}.traceparent", message.traceparent),
+        watch_until_ns=checks.number(f"{field}.watch_until_ns", message.watch_until_ns, 0, checks.MAX_TIME_NS),
+        ticket=checks.octets(f"{field}.ticket", message.ticket, MAX_TICKET_BYTES),
     )
 
 
@@ -196,6 +201,8 @@ def report_to_wire(report: Report) -> pb.Report:
         control_before=map(exchange_to_wire, report.control_before),
         control_after=map(exchange_to_wire, report.control_after),
         clock=clock_to_wire(report.clock),
+        capture=None if report.capture is None else capture_to_wire(report.capture),
+        ticket=report.ticket,
     )
 
 
@@ -219,6 +226,8 @@ def report_from_wire(message: pb.Report, field: str = "report") -> Report:
         control_before=_exchanges(message.control_before, f"{field}.control_before"),
         control_after=_exchanges(message.control_after, f"{field}.control_after"),
         clock=clock_from_wire(message.clock, f"{field}.clock"),
+        capture=capture_from_wire(message.capture, f"{field}.capture") if message.HasField("capture") else None,
+        ticket=checks.octets(f"{field}.ticket", message.ticket, MAX_TICKET_BYTES),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, assert_never
 
-from poolproof.challenge import Challenge, Expectation, Method, Observation, Path, Round, Row, Scope
+from poolproof.challenge import MAX_SIGHTED, Challenge, Expectation, Method, Observation, Path, Round, Row, Scope
 from poolproof.fleet import Perspective, Rir, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.outcome import Outcome
@@ -14,6 +14,7 @@ from poolproof.v1 import judgement_pb2 as pb
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
 from poolproof.wire import checks
+from poolproof.wire.capture import unasked_from_wire, unasked_to_wire
 from poolproof.wire.checks import WireError
 from poolproof.wire.evidence import KINDS, MAX_PAYLOAD_BYTES
 
@@ -103,17 +104,33 @@ def perspective_from_wire(message: pb.Perspective, field: str = "perspective") -
 
 def path_to_wire(path: Path) -> pb.Path:
     """The message of a path."""
-    return pb.Path(asked=path.asked, answered=path.answered, prefix_limited=path.prefix_limited)
+    return pb.Path(
+        asked=path.asked,
+        answered=path.answered,
+        prefix_limited=path.prefix_limited,
+        refused=path.refused,
+        answered_until_ns=path.answered_until_ns,
+        watched=path.watched,
+        unasked=path.unasked,
+    )
 
 
 def path_from_wire(message: pb.Path, field: str = "path") -> Path:
     """The path of a message.
 
     Raises:
-        WireError: more answers than questions.
+        WireError: more answers than questions, or no time.
     """
-    answered = checks.number(f"{field}.answered", message.answered, 0, message.asked)
-    return Path(message.asked, answered, message.prefix_limited)
+    until_ns = checks.number(f"{field}.answered_until_ns", message.answered_until_ns, 0, checks.MAX_TIME_NS)
+    return Path(
+        asked=message.asked,
+        answered=checks.number(f"{field}.answered", message.answered, 0, message.asked),
+        prefix_limited=message.prefix_limited,
+        refused=message.refused,
+        answered_until_ns=until_ns,
+        watched=message.watched,
+        unasked=message.unasked,
+    )
 
 
 def challenge_to_wire(challenge: Challenge) -> pb.Challenge:
@@ -190,6 +207,9 @@ def observation_to_wire(seen: Observation) -> pb.Observation:
         sent_at_ns=seen.sent_at_ns,
         received_at_ns=seen.received_at_ns,
         packet=seen.packet,
+        watched=seen.watched,
+        unasked=map(unasked_to_wire, seen.unasked),
+        unasked_total=seen.unasked_total,
     )
 
 
@@ -207,6 +227,9 @@ def observation_from_wire(message: pb.Observation, field: str = "observation") -
         sent_at_ns=checks.number(f"{field}.sent_at_ns", message.sent_at_ns, 0, checks.MAX_TIME_NS),
         received_at_ns=checks.number(f"{field}.received_at_ns", message.received_at_ns, 0, checks.MAX_TIME_NS),
         packet=checks.octets(f"{field}.packet", message.packet, MAX_PAYLOAD_BYTES),
+        watched=message.watched,
+        unasked=unasked_from_wire(message.unasked, f"{field}.unasked", MAX_SIGHTED),
+        unasked_total=message.unasked_total,
     )
 
 

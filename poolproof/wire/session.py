@@ -43,6 +43,7 @@ class Capabilities:
         icmp_errors: ICMP errors are read with the packet that they quote.
         kinds: kinds of exchange that it knows, at least one. Kinds that only a newer side knows are left out.
         capacity: jobs that it takes at one time, at least 1.
+        tripwire: it can watch for packets of a target that nobody asked for.
     """
 
     families: frozenset[Family]
@@ -51,6 +52,7 @@ class Capabilities:
     icmp_errors: bool
     kinds: frozenset[ExchangeKind]
     capacity: int
+    tripwire: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Hello:
         session_nonce: 16 random bytes of this agent process: tells a reconnect from a second process.
         capabilities: what it can do.
         held_jobs: jobs accepted earlier and not yet acknowledged, finished or not.
+        ipv4, ipv6, ipv6_prefix: what the agent is set up to send from; must be the vantage's.
     """
 
     vantage: VantageId
@@ -72,6 +75,9 @@ class Hello:
     session_nonce: bytes
     capabilities: Capabilities
     held_jobs: tuple[JobId, ...] = ()
+    ipv4: str | None = None
+    ipv6: str | None = None
+    ipv6_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +112,12 @@ def hello_to_wire(hello: Hello) -> pb.Hello:
             icmp_errors=capabilities.icmp_errors,
             kinds=sorted(map(KINDS.to_wire, capabilities.kinds)),
             capacity=capabilities.capacity,
+            tripwire=capabilities.tripwire,
         ),
         held_job_ids=hello.held_jobs,
+        ipv4=hello.ipv4,
+        ipv6=hello.ipv6,
+        ipv6_prefix=hello.ipv6_prefix,
     )
 
 
@@ -126,6 +136,11 @@ def hello_from_wire(message: pb.Hello, field: str = "hello") -> Hello:
         session_nonce=checks.octets(f"{field}.session_nonce", message.session_nonce, NONCE_BYTES, NONCE_BYTES),
         capabilities=_capabilities_from_wire(message.capabilities, f"{field}.capabilities"),
         held_jobs=job_ids_from_wire(message.held_job_ids, f"{field}.held_job_ids"),
+        ipv4=checks.address(f"{field}.ipv4", message.ipv4) if message.HasField("ipv4") else None,
+        ipv6=checks.address(f"{field}.ipv6", message.ipv6) if message.HasField("ipv6") else None,
+        ipv6_prefix=checks.prefix(f"{field}.ipv6_prefix", message.ipv6_prefix)
+        if message.HasField("ipv6_prefix")
+        else None,
     )
 
 
@@ -143,6 +158,7 @@ def _capabilities_from_wire(message: pb.Capabilities, field: str) -> Capabilitie
         icmp_errors=message.icmp_errors,
         kinds=frozenset(known[number] for number in message.kinds if number in known),
         capacity=checks.number(f"{field}.capacity", message.capacity, 1, MAX_CAPACITY),
+        tripwire=message.tripwire,
     )
 
 

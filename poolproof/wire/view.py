@@ -200,6 +200,10 @@ def _sighting(seen: Observation, perspective: Perspective) -> judgement.Observat
     message = observation_to_wire(seen)
     if perspective.role is Role.WITNESS:
         message.source = ""
+        message.ClearField("unasked")
+        if seen.unasked:
+            # An ICMP error quotes the packet that it is about, with the witness's address in it.
+            message.packet = b""
         message.sent_at_ns -= message.sent_at_ns % SECOND_NS
         message.received_at_ns -= message.received_at_ns % SECOND_NS
     return message

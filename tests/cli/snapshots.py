@@ -65,7 +65,7 @@ def _all_kinds() -> tuple[Observation, ...]:
     for number, outcome in enumerate(Outcome):
         seen[0, number] = Observation(0, number, outcome)
         if not outcome.is_answer:
-            seen[5, number] = Observation(5, number, outcome)
+            seen[5, number] = Observation(5, number, outcome, watched=True)
     return tuple(seen.values())
 
 
@@ -81,7 +81,7 @@ VERIFICATIONS: dict[str, Verification] = {
     "allow-only-refuted": verification(HIDDEN, answered_once(HIDDEN), 2, State.CONCLUDED),
     "measuring": verification(BLOCK, _half_known(), 2),
     "not-ready-yet": verification(BLOCK, (), 0, State.CHALLENGED),
-    "every-outcome": verification(BLOCK, _all_kinds(), 8),
+    "every-outcome": verification(BLOCK, _all_kinds(), 8, State.CONCLUDED),
 }
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from coordinator.cli.matrix import cell, is_as_asked, matrix_table, sign
 from coordinator.cli.snapshot_json import pretty, snapshot_json, time_json
-from coordinator.cli.vantage_table import VantageLine, vantage_json, vantage_table
+from coordinator.cli.vantage_table import IncidentLine, VantageLine, incident_lines, vantage_json, vantage_table
 from coordinator.cli.verdict_table import VerdictRow, verdict_table
 from coordinator.cli.verdict_text import evidence_bar, explanation, next_words, page, progress_line
 from coordinator.cli.verification_table import verification_table
@@ -123,7 +123,11 @@ def test_an_explanation() -> None:
 FLEET = (
     VantageLine(
         Vantage(VantageId("ams1"), "192.0.2.7", "2001:db8::7", None, 64500, Rir.RIPE, operator="Example [Networks]"),
-        True, T0 - 3 * SECOND_NS, "0.1.0", 2, 64, False, ClockCheck(-1_250_000, 400_000, 3),
+        True, T0 - 3 * SECOND_NS, "0.1.0", 2, 64, False, ClockCheck(-1_250_000, 400_000, 3), True,
+        (
+            IncidentLine("report refused: bad-ticket", 2, T0 - 20 * SECOND_NS, "report.ticket: none... was not issued"),
+            IncidentLine("session refused: second-process", 1, T0 - 300 * SECOND_NS, "hello.vantage_id: another one"),
+        ),
     ),
     VantageLine(
         Vantage(VantageId("nyc1"), None, None, "2001:db8:7::/64", 64501, Rir.ARIN),
@@ -136,7 +140,7 @@ FLEET = (
 
 
 def test_the_fleet() -> None:
-    golden("fleet.txt", drawn(vantage_table(FLEET, T0), 130))
+    golden("fleet.txt", drawn(vantage_table(FLEET, T0), 130) + "\n".join((*incident_lines(FLEET, T0), "")))
     golden("json/fleet.json", pretty({"vantages": [vantage_json(line) for line in FLEET]}) + "\n")
 
 

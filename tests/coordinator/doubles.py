@@ -12,13 +12,15 @@ from coordinator.conductor import Conductor, Wanted
 from coordinator.records import Held, load
 from coordinator.store.memory import MemoryStore
 from coordinator.store.port import Put, Store
+from coordinator.tickets import Tickets
+from poolproof.capture import Capture
 from poolproof.challenge import Method
 from poolproof.exchange import Exchange, ExchangeKind, LocalFault, Reply
 from poolproof.fleet import Rir, Role, Vantage
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import ClockCheck, Job, Report
 from poolproof.ntp import client_request
-from poolproof.policy import POLICY_2026_11, Policy
+from poolproof.policy import POLICY_2026_11, SECOND_NS, Policy
 from poolproof.span import Span
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
@@ -73,7 +75,9 @@ def report_of(job: Job, answered: Callable[[Job], bool], fault: LocalFault | Non
         for step in job.steps
     )
     control = (exchange(job, job.start_at_ns, answered=True, control=True),) if healthy else ()
-    return Report(job.id, job.vantage, steps, control, control, ClockCheck(0, 1_000_000, 2))
+    # The tripwire was armed before any answer.
+    capture = Capture(1, ends_ns(job)) if healthy else None
+    return Report(job.id, job.vantage, steps, control, control, ClockCheck(0, 1_000_000, 2), capture, job.ticket)
 
 
 def ends_ns(job: Job) -> int:
@@ -149,6 +153,9 @@ class NoTelemetry:
     def report_refused(self, reason: str) -> None:
         self.refused.append(reason)
 
+    def session_refused(self, reason: str) -> None:
+        self.refused.append(reason)
+
 
 @dataclass
 class Agents:
@@ -183,11 +190,15 @@ class Play:
         self.answered = answered or (lambda job: True)
         self.conductor = self.another()
         self._done: set[JobId] = set()
+        self._reports: dict[JobId, Report] = {}
 
     def another(self) -> Conductor:
         """A second coordinator on the same store, as after a crash."""
         policies = {POLICY_2026_11.id: POLICY_2026_11, self.policy.id: self.policy}
-        return Conductor(self.store, self.agents, self.clock, self.telemetry, policies, self.policy.id, DRAW_KEY)
+        tickets = Tickets(DRAW_KEY, 3600 * SECOND_NS)
+        return Conductor(
+            self.store, self.agents, self.clock, self.telemetry, policies, self.policy.id, DRAW_KEY, tickets
+        )
 
     async def held(self, name: str = ID) -> Held:
         held = await load(self.store, VerificationId(name))
@@ -195,7 +206,8 @@ class Play:
         return held
 
     async def report(self, job: Job, report: Report | None = None) -> Held:
-        sent = report or report_of(job, self.answered)
+        # A probe does a job once, and sends the report that it has.
+        sent = report or self._reports.setdefault(job.id, report_of(job, self.answered))
         return await self.conductor.reported(sent, report_to_wire(sent).SerializeToString())
 
     async def step(self) -> bool:

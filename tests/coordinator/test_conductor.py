@@ -25,7 +25,7 @@ from poolproof.outcome import Outcome
 from poolproof.policy import SECOND_NS
 from poolproof.variant import Variant
 from poolproof.verdict import ControlProven, ControlRefuted, Inconclusive, Reason
-from poolproof.verification import ForeignReportError, NotNowError, State, Verification
+from poolproof.verification import Foreign, ForeignReportError, NotNowError, State, Verification
 from tests.coordinator.doubles import ID, POLICY, TARGET, Play, current, report_of, wanted
 
 
@@ -69,8 +69,12 @@ async def test_a_report_that_comes_twice_changes_nothing_and_the_first_one_is_ke
     await play.conductor.request(wanted())
     job = play.agents.handed[0]
     first = await play.report(job)
-    again = await play.report(job, report_of(job, lambda job: False))
-    assert again == first
+    assert await play.report(job) == first, "the acknowledgement was lost: it is given once more"
+    assert play.telemetry.refused == ["duplicate"]
+    with pytest.raises(ForeignReportError, match="reported before, and otherwise") as refused:
+        await play.report(job, report_of(job, lambda job: False))
+    assert refused.value.foreign is Foreign.DUPLICATE
+    assert await play.held() == first
     kept = await play.store.get(report_key(job.id))
     assert kept is not None
     assert kept.value.count(bytes((0o44, 2))) == len(job.steps) + 2  # answers, not the second report's silence

@@ -12,18 +12,24 @@ from pathlib import Path
 import grpc
 import pytest
 
+from coordinator.settings import CoordinatorSettings
+from coordinator.store.memory import MemoryStore
+from coordinator.store.port import Store
+from coordinator.tickets import Tickets
 from poolproof.exchange import LocalFault
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job, Report
+from poolproof.target import Target
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import agent_pb2_grpc as rpc
-from poolproof.v1 import evidence_pb2, judgement_pb2
+from poolproof.v1 import evidence_pb2, judgement_pb2, record_pb2
 from poolproof.v1 import verification_pb2 as api
 from poolproof.wire import lease_from_wire, report_to_wire
 from tests.coordinator.agents import OPTIONS, hello
 from tests.coordinator.doubles import report_of
 from tests.coordinator.running import TARGET, eventually, in_memory, stub
 
+KEY = bytes(range(32))
 Call = grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]
 PATIENCE_S = 10.0
 
@@ -106,7 +112,11 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    async def state(settings: CoordinatorSettings) -> tuple[bytes, Store]:
+        return KEY, MemoryStore()
+
+    monkeypatch.setattr("coordinator.compose._state", state)
     async with in_memory(tmp_path) as (address, channel), contextlib.AsyncExitStack() as stack:
         yield House(address, channel, stack)
 
@@ -140,22 +150,102 @@ async def test_a_report_is_acknowledged_and_counts_once(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("spoil", "what", "words"),
     [
-        (lambda report: replace(report, job=JobId(f"{report.job.split('/')[0]}/1/5/v01")), "has no such job"),
-        (lambda report: replace(report, job=JobId("nobody/1/baseline/v01")), "no verification"),
-        (lambda report: replace(report, vantage=VantageId("v02")), "send only your own"),
-        (lambda report: replace(report, exchanges=report.exchanges[:1]), "accounts for 1 exchanges"),
+        (lambda report: replace(report, job=_sibling(report, "1/5/v01")), "bad-ticket", "was not issued to v01"),
+        (lambda report: replace(report, job=JobId("nobody/1/baseline/v01")), "bad-ticket", "was not issued to v01"),
+        (lambda report: replace(report, ticket=b""), "bad-ticket", "none... was not issued to v01"),
+        (lambda report: replace(report, ticket=bytes((1,)) + report.ticket[1:]), "bad-ticket", "own job"),
+        (lambda report: _forged(report, _sibling(report, "1/5/v01")), "no-such-job", "has no such job"),
+        (lambda report: _forged(report, JobId("nobody/1/baseline/v01")), "unknown-verification", "no verification"),
+        (lambda report: _forged(report, report.job, target="127.7.9.8"), "other-target", "was asked for 127.7.9.9"),
+        (lambda report: _forged(report, report.job, expiry_ns=1), "expired-ticket", "expired"),
+        (lambda report: replace(report, vantage=VantageId("v02")), "other-vantage", "send only your own"),
+        (lambda report: replace(report, exchanges=report.exchanges[:1]), "other-target", "accounts for 1 exchanges"),
+        (lambda report: _from_elsewhere(report), "other-target", "was asked for one from 127.7.0.1"),
     ],
 )
-async def test_a_foreign_report_is_refused_with_its_reason_and_changes_nothing(
-    house: House, spoil: Callable[[Report], Report], reason: str
+async def test_a_foreign_report_is_refused_with_its_reason_counted_and_changes_nothing(
+    house: House, spoil: Callable[[Report], Report], what: str, words: str
 ) -> None:
     line, _, job, verification = await leased(house)
     await line.send(delivery(job, spoil))
     (refused,) = (await line.next("report_ack")).report_ack.refused
-    assert reason in refused.reason
+    assert words in refused.reason
     assert await house.known(verification.id) == 0
+    (incident,) = (await house.status("v01")).incidents
+    assert (incident.what, incident.count) == (f"report refused: {what}", 1)
+    assert words in incident.detail
+    await line.send(delivery(job))
+    assert list((await line.next("report_ack")).report_ack.job_ids) == [job.id], "the true one is taken all the same"
+
+
+def silent(job: Job) -> Report:
+    return report_of(job, lambda _: False)
+
+
+def _sibling(report: Report, job: str) -> JobId:
+    return JobId(f"{report.job.split('/')[0]}/{job}")
+
+
+def _forged(report: Report, job: JobId, *, target: str = TARGET, expiry_ns: int | None = None) -> Report:
+    """With a ticket that only a coordinator could have issued: what is behind the ticket refuses by itself."""
+    exchanges = tuple(replace(each, destination=target) for each in report.exchanges)
+    expiry = (time.time_ns() + 10**12 if expiry_ns is None else expiry_ns).to_bytes(8, "big")
+    mac = Tickets(KEY, 0)._mac(report.vantage, job, Target(target), expiry)
+    return replace(report, job=job, exchanges=exchanges, ticket=expiry + mac)
+
+
+def _from_elsewhere(report: Report) -> Report:
+    return replace(report, exchanges=tuple(replace(each, source="127.7.0.2") for each in report.exchanges))
+
+
+async def test_a_report_of_another_agents_job_is_refused_even_with_its_ticket(house: House) -> None:
+    line, other, job, verification = await leased(house)
+    await other.next("lease")
+    await other.send(delivery(job))
+    (refused,) = (await other.next("report_ack")).report_ack.refused
+    assert "this session is v02's" in refused.reason
+    await other.send(delivery(job, lambda report: replace(report, vantage=VantageId("v02"))))
+    (refused,) = (await other.next("report_ack")).report_ack.refused
+    assert "was not issued to v02" in refused.reason
+    assert await house.known(verification.id) == 0
+    assert {each.what for each in (await house.status("v02")).incidents} == {
+        "report refused: bad-ticket",
+        "report refused: other-vantage",
+    }
+    assert not (await house.status("v01")).incidents
+    await line.beat()
+
+
+async def test_a_report_of_an_earlier_attempt_is_refused(tmp_path: Path) -> None:
+    patient = {"heartbeat_interval_ns": "20000000000"}
+    async with in_memory(tmp_path, **patient) as (address, channel), contextlib.AsyncExitStack() as stack:
+        house = House(address, channel, stack)
+        line, other, job, verification = await leased(house)
+        (others,) = lease_from_wire((await other.next("lease")).lease)
+        for each, its in ((line, job), (other, others)):
+            await each.send(pb.SessionRequest(report=pb.ReportDelivery(report=report_to_wire(silent(its)))))
+            await each.next("report_ack")
+        service = stub(channel)
+
+        async def state() -> int:
+            answer = await service.GetVerification(api.GetVerificationRequest(id=verification.id))
+            return answer.verification.state
+
+        await eventually(state, lambda seen: seen == record_pb2.VERIFICATION_STATE_CONCLUDED)
+
+        async def retried() -> bool:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await service.RetryVerification(api.RetryVerificationRequest(id=verification.id))
+                return True
+            return False
+
+        await eventually(retried, bool)
+        await line.send(delivery(job))
+        (refused,) = (await line.next("report_ack")).report_ack.refused
+        assert "attempt 2" in refused.reason
+        assert [each.what for each in (await house.status("v01")).incidents] == ["report refused: old-attempt"]
 
 
 async def test_a_report_that_says_nothing_valid_accounts_for_its_job(house: House) -> None:
@@ -207,6 +297,19 @@ async def test_another_process_with_the_same_identity_stays_out_while_the_first_
     assert reject.reason == pb.REJECT_REASON_IDENTITY
     assert "another agent process" in reject.detail
     assert reject.retry_after_ns > 0
+    (incident,) = (await house.status("v01")).incidents
+    assert (incident.what, incident.count) == ("session refused: second-process", 1)
+
+
+async def test_an_agent_that_sends_from_elsewhere_than_its_vantage_stays_out(house: House) -> None:
+    message = hello("v01")
+    message.hello.ipv4 = "127.7.0.2"
+    reject = (await (await house.line(message)).next("reject")).reject
+    assert reject.reason == pb.REJECT_REASON_IDENTITY
+    assert "the fleet file has 127.7.0.1 for v01" in reject.detail
+    assert [each.what for each in (await house.status("v01")).incidents] == ["session refused: other-address"]
+    message.hello.ipv4 = "127.7.0.1"
+    await (await house.line(message)).next("welcome")
 
 
 async def test_an_agent_that_falls_silent_is_dropped_and_its_place_is_free(house: House) -> None:

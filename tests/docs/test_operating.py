@@ -22,7 +22,7 @@ from poolproof.policy import POLICY_2026_11
 from poolproof.verdict import Reason
 from probe import cli
 from probe.settings import PREFIX as PROBE_PREFIX
-from probe.settings import ControlSettings, GuardSettings, JournalSettings, ProbeSettings
+from probe.settings import ControlSettings, GuardSettings, JournalSettings, ProbeSettings, TripwireSettings
 from probe.settings import load as load_probe
 from tests.docs.pages import fences, rows, section, text, word
 
@@ -70,7 +70,12 @@ def test_the_coordinators_settings_are_those_of_the_code() -> None:
 
 
 def test_the_probes_settings_are_those_of_the_code() -> None:
-    tables = {"guard": GuardSettings, "control": ControlSettings, "journal": JournalSettings}
+    tables = {
+        "guard": GuardSettings,
+        "control": ControlSettings,
+        "journal": JournalSettings,
+        "tripwire": TripwireSettings,
+    }
     top = settings(ProbeSettings, PROBE_PREFIX, without=tables)
     assert written("### Probe") == [
         *top,

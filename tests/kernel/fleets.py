@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from poolproof.capture import Capture, UnaskedPacket
 from poolproof.challenge import Expectation, Method
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.fleet import Rir, Vantage
@@ -58,6 +59,8 @@ def report(
     refused: bool = False,
     fault: LocalFault | None = None,
     late: bool = False,
+    tripwire: bool = True,
+    unasked: tuple[UnaskedPacket, ...] = (),
 ) -> Report:
     """What a healthy probe reports of a job; `answered` by step."""
     exchanges = []
@@ -74,7 +77,9 @@ def report(
             seen = replace(seen, icmp=(IcmpError(3, 3, job.target.address, request, sent_ns + _RTT_NS),))
         exchanges.append(seen)
     control = _control(job)
-    return Report(job.id, job.vantage, tuple(exchanges), (control,), (control,), ClockCheck(0, 1_000_000, 1))
+    # The tripwire was armed with the first job, before any answer.
+    capture = Capture(START_NS, ends_ns([job]), unasked, len(unasked)) if tripwire else None
+    return Report(job.id, job.vantage, tuple(exchanges), (control,), (control,), ClockCheck(0, 1_000_000, 1), capture)
 
 
 def _control(job: Job) -> Exchange:

@@ -14,7 +14,7 @@ from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
 from poolproof.variant import Variant
 
-CLEAN = Path(8, 8)
+CLEAN = Path(8, 8, watched=True)
 RIRS = (Rir.RIPE, Rir.ARIN, Rir.APNIC, Rir.LACNIC, Rir.AFRINIC)
 
 
@@ -41,6 +41,13 @@ def challenge(
     return Challenge(Method.DIFFERENTIAL, variant, tuple(rows), aim)
 
 
+def strong_cohort(variant: Variant = Variant.BLOCK, *, prefix: bool = False) -> Challenge:
+    """As few as have strong odds in three rounds: twelve."""
+    if variant is Variant.ALLOW_ONLY:
+        return challenge(silent=7, variant=variant)
+    return challenge(witnesses=2, prefix=prefix)
+
+
 def rounds(asked: Challenge, count: int) -> tuple[Round, ...]:
     return tuple(Round(n, 0, n * 8_000_000_000, tuple(range(len(asked.rows)))) for n in range(count))
 
@@ -51,7 +58,7 @@ def enacted(asked: Challenge, count: int, silence: Outcome = Outcome.SILENT) -> 
 
 
 def observed(asked: Challenge, count: int, see: Callable[[Row, int], Outcome]) -> tuple[Observation, ...]:
-    return tuple(Observation(i, n, see(row, n)) for n in range(count) for i, row in enumerate(asked.rows))
+    return tuple(Observation(i, n, see(row, n), watched=True) for n in range(count) for i, row in enumerate(asked.rows))
 
 
 outcomes = st.sampled_from(Outcome)
@@ -69,7 +76,7 @@ def challenges(draw: st.DrawFn) -> Challenge:
         draw(st.integers(0, 3)) if variant is Variant.BLOCK else 0,
         variant=variant,
         asns=draw(st.lists(st.integers(64600, 64606), min_size=silent, max_size=silent)),
-        path=Path(asked, draw(st.integers(4, asked))),
+        path=Path(asked, draw(st.integers(4, asked)), watched=True),
         prefix=draw(st.booleans()),
         aim=draw(st.sampled_from(Assurance)),
     )
@@ -84,5 +91,5 @@ def evidence(draw: st.DrawFn) -> tuple[Challenge, tuple[Round, ...], tuple[Obser
     seen = list(enacted(asked, count, silence))
     for index in draw(st.lists(st.integers(0, len(seen) - 1), max_size=8)):
         odd = draw(outcomes if draw(st.booleans()) else quiet_outcomes)
-        seen[index] = Observation(seen[index].row, seen[index].round, odd, received_at_ns=index)
+        seen[index] = Observation(seen[index].row, seen[index].round, odd, received_at_ns=index, watched=True)
     return asked, rounds(asked, count), tuple(seen)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poolproof.challenge import Path
 from poolproof.classify import answering_reply, classify, classify_report, refusing_error
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.ids import JobId, VantageId
@@ -193,10 +194,10 @@ def test_what_is_recorded_is_the_packet_that_decided() -> None:
     """Not the first that came: that may be a forged one."""
     refused = exchange(icmp=(icmp(3, 3, quoted=client_request(7)), icmp(3, 13, quoted=REQUEST + bytes(900))))
     assert refusing_error(refused) == refused.icmp[1]
-    (seen,) = observations(replace(_report((), ()), exchanges=(refused,)), 0, 0)
+    (seen,) = observations(replace(_report((), ()), exchanges=(refused,)), 0, 0, Path(8, 8))
     assert (seen.outcome, seen.packet) == (Outcome.REFUSED, REQUEST)
     served = exchange(reply(stratum=0, refid=b"DENY"), reply())
-    (seen,) = observations(replace(_report((), ()), exchanges=(served,)), 0, 0)
+    (seen,) = observations(replace(_report((), ()), exchanges=(served,)), 0, 0, Path(8, 8))
     assert (seen.outcome, seen.packet) == (Outcome.REPLIED, served.replies[1].payload)
 
 

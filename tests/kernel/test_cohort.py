@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolproof.challenge import Challenge, Path, within_reach
+from poolproof.challenge import Challenge, Expectation, Path, within_reach
 from poolproof.cohort import Candidate, candidates, draw
 from poolproof.fleet import Rir, Role, Vantage
 from poolproof.ids import VantageId
@@ -244,11 +244,11 @@ def test_vantages_that_can_be_monitors_are_among_the_candidates_although_few_can
         assert len(must(drawn(few, seed=seed, target=TARGET6)).monitors) >= 4
 
 
-def test_a_verifier_shows_its_prefix_and_a_witness_the_address_that_was_tried() -> None:
-    """A target may ban a published address and not its prefix; of that silence the prefix says nothing."""
+def test_whoever_must_be_silent_shows_the_prefix_that_was_tried_and_others_an_address() -> None:
+    """Somebody who knows the whole fleet can flood each of its addresses, and not each address of its prefixes."""
     everyone = fleet(16, prefix=True)
-    assert all(view.is_prefix for view in must(drawn(everyone, target=TARGET6)).verifiers)
-    for candidate in candidates(everyone, TARGET6, Variant.ALLOW_ONLY, 1, SEED, POLICY):
-        assert candidate == Candidate(candidate.vantage, candidate.vantage.ipv6 or "")
-    witnesses = must(drawn(everyone, Variant.ALLOW_ONLY, target=TARGET6)).witnesses
-    assert not any(view.is_prefix for view in witnesses)
+    for variant in Variant:
+        for candidate in candidates(everyone, TARGET6, variant, 1, SEED, POLICY):
+            assert candidate == Candidate(candidate.vantage, candidate.vantage.ipv6_prefix or "")
+        for row in must(drawn(everyone, variant, target=TARGET6)).rows:
+            assert row.perspective.is_prefix is (Expectation.SILENCE in row.expected)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poolproof.capture import UnaskedKind, UnaskedPacket
 from poolproof.challenge import Challenge, Expectation, Method, Observation, Path
 from poolproof.cohort import Candidate
 from poolproof.decide import decide
@@ -21,8 +22,9 @@ from poolproof.policy import POLICY_2026_11, SECOND_NS
 from poolproof.target import Target
 from poolproof.utc import utc
 from poolproof.variant import Variant
-from poolproof.verdict import NOTHING, ControlProven, Inconclusive, Reason
+from poolproof.verdict import NOTHING, Ceiling, ControlProven, Inconclusive, Reason
 from poolproof.verification import Attempt, BaselinePath, State, Verification
+from poolproof.wire import verdict_to_view
 from tests.golden_files import check_golden
 from tests.kernel.situations import challenge, enacted, observed, rounds
 
@@ -62,11 +64,57 @@ def answered_once(asked: Challenge) -> tuple[Observation, ...]:
     return (*(o for o in enacted(asked, 2) if (o.row, o.round) != (quiet, 1)), answer)
 
 
+def unwatched(asked: Challenge, count: int) -> tuple[Observation, ...]:
+    quiet = {i for i, row in enumerate(asked.rows) if row.expected[0] is Expectation.SILENCE}
+    return tuple(replace(o, watched=False) if o.row in quiet else o for o in enacted(asked, count))
+
+
+def flooded(asked: Challenge, kind: UnaskedKind, count: int) -> tuple[Observation, ...]:
+    """A must-be-silent perspective of the second round was sent packets that nobody there had asked for."""
+    quiet = next(i for i, row in enumerate(asked.rows) if row.expected[0] is Expectation.SILENCE)
+    source = asked.rows[quiet].perspective.source
+    payload = _REPLY if kind is UnaskedKind.UDP else bytes.fromhex("030d0000000000004500004c") + bytes(40)
+    packet = UnaskedPacket(kind, _T0 + 9_200_000_000, "192.0.2.200", source, payload)
+    return tuple(
+        replace(o, source=source, unasked=(packet,), unasked_total=count) if (o.row, o.round) == (quiet, 1) else o
+        for o in enacted(asked, 2)
+    )
+
+
+def limited(asked: Challenge) -> Challenge:
+    """Somebody was refused before the challenge."""
+    rows = tuple(replace(row, path=replace(row.path, refused=1)) for row in asked.rows)
+    return replace(asked, rows=rows)
+
+
 BLOCK, HIDDEN = challenge(witnesses=2), challenge(silent=7, variant=Variant.ALLOW_ONLY)
+PREFIXES, FEW = challenge(witnesses=2, prefix=True), challenge(silent=3)
+LIMITED = limited(BLOCK)
 SEEN: dict[str, Verification] = {
     "proven-by-drop": verification(BLOCK, enacted(BLOCK, 3), 3, State.CONCLUDED),
     "proven-by-reject": verification(BLOCK, enacted(BLOCK, 3, Outcome.REFUSED), 3, State.CONCLUDED),
     "proven-by-witnesses": verification(HIDDEN, enacted(HIDDEN, 3), 3, State.CONCLUDED),
+    "proven-by-prefix": verification(PREFIXES, enacted(PREFIXES, 3), 3, State.CONCLUDED),
+    "proven-by-chance": verification(FEW, enacted(FEW, 12), 12, State.CONCLUDED),
+    "proven-unwatched": verification(HIDDEN, unwatched(HIDDEN, 3), 3, State.CONCLUDED),
+    "proven-by-doubtful-refusals": verification(LIMITED, enacted(LIMITED, 3, Outcome.REFUSED), 3, State.CONCLUDED),
+    "proven-mixed": verification(
+        PREFIXES,
+        observed(
+            PREFIXES,
+            3,
+            lambda row, n: (
+                Outcome.REPLIED
+                if row.expected[0] is Expectation.ANSWER
+                else (Outcome.REFUSED if row.perspective.vantage in ("v05", "v06") else Outcome.SILENT)
+            ),
+        ),
+        3,
+        State.CONCLUDED,
+    ),
+    "backscatter": verification(BLOCK, flooded(BLOCK, UnaskedKind.UDP, 16), 2, State.CONCLUDED),
+    "backscatter-refusals": verification(BLOCK, flooded(BLOCK, UnaskedKind.ICMP, 1), 2, State.CONCLUDED),
+    "backscatter-at-witness": verification(HIDDEN, flooded(HIDDEN, UnaskedKind.ICMP, 3), 2, State.CONCLUDED),
     "refuted": verification(BLOCK, answered_once(BLOCK), 2, State.CONCLUDED),
     "refuted-by-witness": verification(HIDDEN, answered_once(HIDDEN), 2, State.CONCLUDED),
     "not-ready-yet": verification(BLOCK, (), 0, State.CHALLENGED),
@@ -108,6 +156,23 @@ def test_an_owner_reads(name: str) -> None:
     check_golden(GOLDEN, f"{name}.txt", text(SEEN[name]))
 
 
+def test_every_reason_and_every_ceiling_has_words_that_are_read_here() -> None:
+    reasons = {each.verdict.reason for each in SEEN.values()} | EARLY_REASONS.keys()
+    assert reasons == set(Reason)
+    proofs = [each.verdict for each in SEEN.values() if isinstance(each.verdict, ControlProven)]
+    assert {proof.ceiling for proof in proofs} == set(Ceiling)
+
+
+def test_what_a_flood_leaves_at_a_witness_does_not_name_it() -> None:
+    """An ICMP error quotes the packet that it is about, with the witness's address in it."""
+    shown = text(SEEN["backscatter-at-witness"])
+    assert "030d" not in shown
+    assert "030d" in text(SEEN["backscatter-at-witness"], for_operator=True)
+    view = verdict_to_view(SEEN["backscatter-at-witness"].verdict, HIDDEN).refuted.sighting
+    assert (view.packet, view.source, list(view.unasked)) == (b"", "", [])
+    assert view.received_at_ns % SECOND_NS == 0
+
+
 def test_an_owner_never_reads_who_the_witnesses_are_and_an_operator_does() -> None:
     secret = [row.perspective for row in HIDDEN.rows if row.perspective.role is Role.WITNESS]
     owner, operator = text(SEEN["refuted-by-witness"]), text(SEEN["refuted-by-witness"], for_operator=True)
@@ -115,28 +180,30 @@ def test_an_owner_never_reads_who_the_witnesses_are_and_an_operator_does() -> No
     assert secret[0].source in operator
 
 
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        (State.EXPIRED, Reason.NOT_READY_IN_TIME),
-        (State.WITHDRAWN, Reason.WITHDRAWN),
-        (State.CONCLUDED, Reason.BASELINE_UNANSWERED),
-        (State.CONCLUDED, Reason.TOO_FEW_VANTAGES),
-    ],
-)
-def test_an_attempt_that_ended_early_says_why(state: State, reason: Reason) -> None:
+EARLY_REASONS = {
+    Reason.NOT_READY_IN_TIME: State.EXPIRED,
+    Reason.WITHDRAWN: State.WITHDRAWN,
+    Reason.BASELINE_UNANSWERED: State.CONCLUDED,
+    Reason.TOO_FEW_VANTAGES: State.CONCLUDED,
+    Reason.BACKSCATTER: State.CONCLUDED,
+}
+
+
+@pytest.mark.parametrize(("reason", "state"), EARLY_REASONS.items())
+def test_an_attempt_that_ended_early_says_why(reason: Reason, state: State) -> None:
     whole = SEEN["not-ready-yet"]
     attempt = whole.attempts[-1]
-    early = reason in (Reason.BASELINE_UNANSWERED, Reason.TOO_FEW_VANTAGES)
+    early = state is State.CONCLUDED
     vantage = Vantage(asked_vantage.vantage, "192.0.2.1", None, None, 64500, asked_vantage.rir)
     ended = replace(
         attempt,
         challenge=None if early else attempt.challenge,
         candidates=(Candidate(vantage, "192.0.2.1"),),
-        paths=(BaselinePath(vantage.id, Path(8, 0)),),
+        paths=(BaselinePath(vantage.id, Path(8, 0, unasked=4)),),
         verdict=Inconclusive(reason, (), NOTHING),
     )
-    check_golden(GOLDEN, f"{reason.value}.txt", text(replace(whole, state=state, attempts=(ended,))))
+    name = f"{reason.value}-before.txt" if reason is Reason.BACKSCATTER else f"{reason.value}.txt"
+    check_golden(GOLDEN, name, text(replace(whole, state=state, attempts=(ended,))))
 
 
 asked_vantage: Perspective = BLOCK.rows[0].perspective

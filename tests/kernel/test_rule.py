@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poolproof.capture import UnaskedKind, UnaskedPacket
 from poolproof.challenge import Challenge, Expectation, Observation, Round
 from poolproof.decide import Assessment, decide
 from poolproof.evidence import round_evidence
@@ -16,7 +18,7 @@ from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason
-from tests.kernel.situations import challenge, enacted, evidence, observed, rounds
+from tests.kernel.situations import challenge, enacted, evidence, observed, rounds, strong_cohort
 
 POLICY = POLICY_2026_11
 Evidence = tuple[Challenge, tuple[Round, ...], tuple[Observation, ...]]
@@ -96,10 +98,12 @@ def test_losing_observations_never_creates_a_proof(given: Evidence, data: st.Dat
 def test_a_probe_that_fails_instead_of_seeing_silence_never_creates_evidence(
     given: Evidence, data: st.DataObject
 ) -> None:
+    """But what speaks against a proof by itself: an answer where silence was asked, a refusal where none was."""
     asked, fired, seen = given
     failing = set(data.draw(st.lists(st.integers(0, len(seen) - 1), min_size=1, max_size=6)))
+    against = [o.outcome.is_answer or (o.outcome is Outcome.REFUSED and not wants_silence(asked, o)) for o in seen]
     blind = tuple(
-        Observation(o.row, o.round, Outcome.PROBE_FAILED) if i in failing and not o.outcome.is_answer else o
+        Observation(o.row, o.round, Outcome.PROBE_FAILED) if i in failing and not against[i] else o
         for i, o in enumerate(seen)
     )
     before, after = judge(given).verdict.tally, judge((asked, fired, blind)).verdict.tally
@@ -184,8 +188,7 @@ def test_many_verifiers_of_one_domain_are_worth_one() -> None:
     ids=["drop at disclosed addresses", "reject", "prefix", "witnesses"],
 )
 def test_assurance_is_what_an_attacker_allows(variant, prefix, silence, assurance, ceiling) -> None:  # type: ignore[no-untyped-def]
-    block = variant is Variant.BLOCK
-    asked = challenge(silent=5 if block else 7, witnesses=2 if block else 0, variant=variant, prefix=prefix)
+    asked = strong_cohort(variant, prefix=prefix)
     verdict = judge((asked, rounds(asked, 4), enacted(asked, 4, silence))).verdict
     assert isinstance(verdict, ControlProven)
     assert (verdict.assurance, verdict.ceiling) == (assurance, ceiling)
@@ -206,6 +209,92 @@ def test_a_prefix_that_the_target_limits_as_a_whole_is_forgeable() -> None:
     verdict = judge((limited, rounds(limited, 12), enacted(limited, 12))).verdict
     assert isinstance(verdict, ControlProven)
     assert verdict.assurance is Assurance.MEDIUM
+
+
+def judged(asked: Challenge, count: int, silence: Outcome = Outcome.SILENT, **odd: object) -> ControlProven:
+    """The proof of an owner who enacted everything; `odd` is how the silent rows' observations differ."""
+    seen = tuple(
+        replace(o, **odd) if wants_silence(asked, o) else o  # type: ignore[arg-type]
+        for o in enacted(asked, count, silence)
+    )
+    verdict = judge((asked, rounds(asked, count), seen)).verdict
+    assert isinstance(verdict, ControlProven)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("variant", "prefix", "silence", "assurance"),
+    [
+        (Variant.BLOCK, False, Outcome.SILENT, Assurance.WEAK),
+        (Variant.BLOCK, False, Outcome.REFUSED, Assurance.MEDIUM),
+        (Variant.BLOCK, True, Outcome.SILENT, Assurance.MEDIUM),
+        (Variant.ALLOW_ONLY, False, Outcome.SILENT, Assurance.MEDIUM),
+    ],
+    ids=["drop at disclosed addresses", "reject", "prefix", "witnesses"],
+)
+def test_without_tripwires_a_proof_is_worth_one_less(variant, prefix, silence, assurance) -> None:  # type: ignore[no-untyped-def]
+    verdict = judged(strong_cohort(variant, prefix=prefix), 4, silence, watched=False)
+    assert (verdict.assurance, verdict.ceiling) == (assurance, Ceiling.UNWATCHED)
+
+
+def test_a_gap_in_one_tripwires_watch_costs_what_that_perspective_gave() -> None:
+    asked = challenge(variant=Variant.ALLOW_ONLY)
+    seen = tuple(replace(o, watched=False) if (o.row, o.round) == (5, 0) else o for o in enacted(asked, 3))
+    whole, holed = (judge((asked, rounds(asked, 3), each)).verdict.tally for each in (enacted(asked, 3), seen))
+    assert holed.evidence == whole.evidence
+    assert holed.unforgeable < whole.unforgeable
+
+
+@given(evidence(), st.data())
+def test_a_packet_that_nobody_asked_for_at_a_must_be_silent_perspective_always_refutes(
+    given: Evidence, data: st.DataObject
+) -> None:
+    asked, fired, seen = given
+    index = data.draw(st.sampled_from([i for i, o in enumerate(seen) if wants_silence(asked, o)]))
+    packets = tuple(UnaskedPacket(UnaskedKind.UDP, 50 - i, "203.0.113.7", "192.0.2.6", bytes((i,))) for i in range(2))
+    flooded = replace(seen[index], unasked=packets, unasked_total=9)
+    verdict = judge((asked, fired, (*seen[:index], flooded, *seen[index + 1 :]))).verdict
+    assert isinstance(verdict, ControlRefuted)
+    if verdict.reason is Reason.BACKSCATTER:
+        sighting = verdict.sighting
+        assert (sighting.packet, sighting.received_at_ns, sighting.source) == (bytes((1,)), 49, "192.0.2.6")
+        assert sighting.unasked_total == 9
+    else:
+        assert any(o.outcome.is_answer and wants_silence(asked, o) for o in seen)
+
+
+def test_unasked_packets_at_those_who_are_answered_say_nothing() -> None:
+    """A flood in a monitor's name can only make it look blocked, which is worth nothing."""
+    asked = strong_cohort()
+    packet = UnaskedPacket(UnaskedKind.UDP, 5, "203.0.113.7", "192.0.2.1", b"")
+    seen = tuple(o if wants_silence(asked, o) else replace(o, unasked=(packet,)) for o in enacted(asked, 3))
+    assert isinstance(judge((asked, rounds(asked, 3), seen)).verdict, ControlProven)
+
+
+def refused_before(asked: Challenge) -> Challenge:
+    rows = tuple(replace(row, path=replace(row.path, refused=1 if i == 3 else 0)) for i, row in enumerate(asked.rows))
+    return replace(asked, rows=rows)
+
+
+def test_refusals_that_came_before_the_challenge_too_are_never_strong() -> None:
+    """A rate limiter that rejects: a flood makes it refuse whomever one likes, and its refusals quote our packets."""
+    verdict = judged(refused_before(challenge(witnesses=2)), 4, Outcome.REFUSED)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
+
+
+def test_a_refusal_of_somebody_who_should_be_answered_makes_all_refusals_doubtful() -> None:
+    asked = challenge(witnesses=2)
+    seen = enacted(asked, 12, Outcome.REFUSED)
+    witness = next(i for i, row in enumerate(asked.rows) if row.perspective.role is Role.WITNESS)
+    limited = tuple(replace(o, outcome=Outcome.REFUSED) if (o.row, o.round) == (witness, 1) else o for o in seen)
+    verdict = judge((asked, rounds(asked, 12), limited)).verdict
+    assert isinstance(verdict, ControlProven)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
+
+
+def test_silence_at_prefixes_is_strong_whatever_refuses_elsewhere() -> None:
+    verdict = judged(refused_before(strong_cohort(prefix=True)), 4)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.PREFIX)
 
 
 def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever() -> None:

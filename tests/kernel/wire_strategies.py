@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from poolproof.capture import MAX_UNASKED_BYTES, Capture, UnaskedKind, UnaskedPacket
 from poolproof.challenge import Challenge, Expectation, Method, Observation, Path, Round, Row, Scope
 from poolproof.cohort import Candidate
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
@@ -57,7 +58,22 @@ def jobs(draw: st.DrawFn) -> Job:
         timeout_ns=draw(timeouts),
         linger_ns=draw(st.integers(0, 60_000_000_000)),
         traceparent=draw(traceparents),
+        watch_until_ns=draw(st.just(0) | times),
+        ticket=draw(st.binary(max_size=64)),
     )
+
+
+unasked = st.builds(
+    UnaskedPacket, st.sampled_from(UnaskedKind), times, addresses, addresses, st.binary(max_size=MAX_UNASKED_BYTES)
+)
+
+
+@st.composite
+def captures(draw: st.DrawFn) -> Capture:
+    since, until = sorted((draw(times), draw(times)))
+    shown = tuple(draw(st.lists(unasked, max_size=3)))
+    total = draw(st.integers(len(shown), 1 << 62)) if shown else 0
+    return Capture(since, until, shown, total, draw(st.integers(0, 1 << 62)))
 
 
 replies = st.builds(Reply, payloads, times)
@@ -94,6 +110,8 @@ reports = st.builds(
     _few_exchanges,
     _few_exchanges,
     clocks,
+    st.none() | captures(),
+    st.binary(max_size=64),
 )
 capabilities = st.builds(
     Capabilities,
@@ -103,6 +121,7 @@ capabilities = st.builds(
     icmp_errors=st.booleans(),
     kinds=st.frozensets(kinds, min_size=1),
     capacity=st.integers(1, 65_535),
+    tripwire=st.booleans(),
 )
 hellos = st.builds(
     Hello,
@@ -112,13 +131,18 @@ hellos = st.builds(
     session_nonce=st.binary(min_size=16, max_size=16),
     capabilities=capabilities,
     held_jobs=st.lists(ids.map(JobId), max_size=4).map(tuple),
+    ipv4=st.none() | addresses,
+    ipv6=st.none() | addresses,
+    ipv6_prefix=st.none() | prefixes,
 )
 welcomes = st.builds(Welcome, ids, st.integers(100_000_000, 600_000_000_000), st.just(1), times)
 
 counts = st.integers(0, (1 << 32) - 1)
 seen_times = st.just(0) | times
 finite = st.floats(-1e300, 1e300)
-paths = st.tuples(counts, counts, st.booleans()).map(lambda p: Path(max(p[:2]), min(p[:2]), p[2]))
+paths = st.tuples(counts, counts, st.booleans(), counts, seen_times, st.booleans(), st.integers(0, (1 << 64) - 1)).map(
+    lambda p: Path(max(p[:2]), min(p[:2]), *p[2:])
+)
 asns = st.integers(1, (1 << 32) - 1)
 perspectives = st.builds(
     Perspective, ids.map(VantageId), st.sampled_from(Role), addresses | prefixes, asns, st.sampled_from(Rir)
@@ -147,6 +171,9 @@ observations = st.builds(
     seen_times,
     seen_times,
     payloads,
+    st.booleans(),
+    st.lists(unasked, max_size=3).map(tuple),
+    st.integers(0, (1 << 64) - 1),
 )
 tallies = st.builds(Tally, *[counts] * 7, finite, finite, finite, st.floats(0, 1))
 reasons = st.sampled_from(Reason)

@@ -36,6 +36,7 @@ from probe.responder import Responder
 from probe.runner import Runner
 from probe.session import decode_report, encode_report
 from probe.settings import ControlSettings, GuardSettings, JournalSettings, ProbeSettings
+from probe.tripwire import NoTripwire
 from probe.udp import UdpEngine
 from probe.workload import Workload
 
@@ -265,6 +266,7 @@ async def probing(
     runner = Runner(
         settings,
         transport=UdpEngine(),
+        tripwire=NoTripwire(),
         journal=journal,
         guard=Guard(settings),
         clock=clock,
@@ -282,7 +284,15 @@ async def probing(
         resource={"service.name": "poolproof-probe"},
         capacity=settings.guard.max_jobs,
     )
-    agent = build_agent(settings, workload=workload, outbox=outbox, clock=clock, metrics=metrics, timings=timings)
+    agent = build_agent(
+        settings,
+        workload=workload,
+        outbox=outbox,
+        clock=clock,
+        metrics=metrics,
+        timings=timings,
+        can_watch=False,
+    )
     task = asyncio.create_task(agent.run())
     try:
         yield Probe(agent, journal, task)

@@ -51,6 +51,7 @@ def judged(asked: Job, **limits: Any) -> Permit | Refusal:
         (job(timeout_ns=0), GuardRule.DURATION, "timeout_ns: 0"),
         (job(linger_ns=61 * S), GuardRule.DURATION, "linger_ns"),
         (job(offsets_s=(0, 899)), GuardRule.DURATION, "duration_ns: 902000000000"),
+        (job(watch_until_ns=EPOCH_NS + 288_001 * S), GuardRule.WATCH, "guard.max_watch_ns is 288000000000000"),
         (job(offsets_s=(0, 1)), GuardRule.PACE, "steps 0 and 1 are 1 s apart"),
     ],
 )
@@ -71,6 +72,8 @@ def test_each_rule_refuses_and_names_field_value_and_limit(asked: Job, rule: Gua
         prefix_job(source="2001:db8:7::abc"),
         prefix_job(source="2001:db8:7::/96"),
         job(start_at_ns=EPOCH_NS + 600 * S),
+        job(watch_until_ns=EPOCH_NS + 288_000 * S),
+        job(watch_until_ns=1),
     ],
 )
 def test_decent_work_is_permitted(asked: Job) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
 from poolproof.classify import classify_report
 from poolproof.exchange import Exchange, LocalFault
-from poolproof.job import Job, Report
+from poolproof.job import Report
 from poolproof.ntp import decode as decode_header
 from poolproof.outcome import Outcome
 from poolproof.target import Target
@@ -24,11 +24,11 @@ from probe.guard import Guard
 from probe.journal import Journal
 from probe.responder import Responder
 from probe.runner import Runner
-from probe.settings import ControlSettings, ProbeSettings
+from probe.settings import ControlSettings
+from probe.tripwire import NoTripwire
 from probe.udp import UdpEngine
 from tests.probe.jobs import (
     CONTROL,
-    CONTROL_V6,
     OWN,
     PREFIX,
     TARGET,
@@ -39,50 +39,10 @@ from tests.probe.jobs import (
     prefix_job,
     settings,
 )
-from tests.probe.virtual import EPOCH_NS, MS, FakeTransport, Host, S, VirtualClock, by_destination, run_virtual, seeded
+from tests.probe.virtual import EPOCH_NS, MS, Host, S, by_destination, run_virtual, seeded
+from tests.probe.world import World, faults
 
 T = TypeVar("T")
-ANSWERING = {address: Host() for address in (*CONTROL, *CONTROL_V6)}
-
-
-@dataclass
-class World:
-    """A probe on a fake network, in virtual time, with a real journal."""
-
-    tree: ProbeSettings
-    clock: VirtualClock
-    network: FakeTransport
-    journal: Journal
-    runner: Runner
-
-    def run(self, asked: Job) -> Report:
-        return run_virtual(self.runner.run(asked))
-
-
-def world_of(directory: Path, hosts: dict[str, Host], *, off_ns: int = 0, **guard: Any) -> World:
-    tree = settings(directory, **guard)
-    clock = VirtualClock(off_ns)
-    network = FakeTransport(clock, hosts)
-    journal = Journal(tree.journal, encode=encode, decode=decode)
-    runner = Runner(tree, transport=network, journal=journal, guard=Guard(tree), clock=clock, entropy=seeded(7))
-    return World(tree, clock, network, journal, runner)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    made: list[World] = []
-
-    def make_one(hosts: dict[str, Host] | None = None, *, controls: dict[str, Host] = ANSWERING, **more: Any) -> World:
-        made.append(world_of(tmp_path / str(len(made)), {**controls, **(hosts or {})}, **more))
-        return made[-1]
-
-    yield make_one
-    for each in made:
-        each.journal.close()
-
-
-def faults(report: Report) -> set[LocalFault | None]:
-    return {each.fault for each in report.exchanges}
 
 
 def test_each_step_goes_out_at_its_absolute_time_with_controls_around(make: Callable[..., World]) -> None:
@@ -246,6 +206,7 @@ def test_a_second_lease_of_a_finished_job_gets_the_stored_report_also_after_a_re
         runner = Runner(
             world.tree,
             transport=world.network,
+            tripwire=world.tripwire,
             journal=reopened,
             guard=Guard(world.tree),
             clock=world.clock,
@@ -331,7 +292,13 @@ async def test_on_the_real_engine_disk_and_clock_the_parts_fit_together(tmp_path
     )
     with closing(Journal(tree.journal, encode=encode, decode=decode)) as journal:
         runner = Runner(
-            tree, transport=UdpEngine(), journal=journal, guard=Guard(tree), clock=clock, entropy=secrets.randbits
+            tree,
+            transport=UdpEngine(),
+            tripwire=NoTripwire(),
+            journal=journal,
+            guard=Guard(tree),
+            clock=clock,
+            entropy=secrets.randbits,
         )
         try:
             report = await runner.run(asked)

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,15 @@ from click.testing import CliRunner
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import evidence_pb2
 from probe.cli import probe, responder
+from tests.lab.packages import tool
 from tests.probe.coordinator_peer import MS, Peer, job, serving, target
 
 
 @asynccontextmanager
-async def process(state: Path, port: int, ntp_port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A probe; killed if it is still there at the end."""
+async def process(
+    state: Path, port: int, ntp_port: int, *, rights: Sequence[str] = (), tripwire: str = "auto"
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A probe; killed if it is still there at the end. `rights` are the arguments of setpriv(1) that it runs under."""
     settings = {
         "VANTAGE": "ams1",
         "COORDINATOR": f"127.0.0.1:{port}",
@@ -31,9 +35,11 @@ async def process(state: Path, port: int, ntp_port: int) -> AsyncIterator[asynci
         "CONTROL_SERVERS": f"127.0.0.1:{ntp_port}",
         "CONTROL_LEAD_NS": str(100 * MS),
         "JOURNAL_DIRECTORY": str(state),
+        "TRIPWIRE_ENABLED": tripwire,
     }
     root = Path(__file__).parents[2]
     running = await asyncio.create_subprocess_exec(
+        *([tool("setpriv"), *rights, "--"] if rights else []),
         sys.executable,
         "-c",
         "from probe.cli import probe; probe()",
@@ -111,6 +117,49 @@ async def test_a_second_probe_on_one_journal_is_refused_with_the_remedy(tmp_path
             code, log = await ended(second)
     assert code == 4
     assert "give each its own journal.directory" in log
+
+
+ONLY_NET_RAW = ("--bounding-set", "-all,+net_raw", "--inh-caps", "-all,+net_raw")
+NO_NET_RAW = ("--bounding-set", "-net_raw", "--inh-caps", "-net_raw")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("rights", "wanted", "told"),
+    [(ONLY_NET_RAW, "yes", True), (ONLY_NET_RAW, "no", False), (NO_NET_RAW, "auto", False)],
+    ids=["only-net-raw", "switched-off", "without-net-raw"],
+)
+async def test_a_probe_tells_whether_it_can_watch_and_says_why_not(
+    tmp_path: Path, rights: Sequence[str], wanted: str, told: bool
+) -> None:
+    peer = Peer(acknowledges=True)
+    async with (
+        target() as ntp,
+        serving(peer) as port,
+        process(tmp_path, port, ntp.listen[0][1], rights=rights, tripwire=wanted) as running,
+    ):
+        stream = await peer.session(1)
+        assert stream.hello.capabilities.tripwire is told
+        leased = job("j1", ntp)
+        stream.lease(replace(leased, watch_until_ns=leased.start_at_ns + 60_000 * MS))
+        (delivery,) = await stream.reports(1)
+        assert not delivery.report.exchanges[0].HasField("fault")
+        assert delivery.report.HasField("capture") is told
+        assert delivery.report.capture.unasked_total == 0
+        running.send_signal(signal.SIGTERM)
+        code, log = await ended(running)
+    assert code == 0, log
+    assert log.count("no tripwire") == (not told)
+    assert ("give this process CAP_NET_RAW" in log) is (rights is NO_NET_RAW)
+
+
+@pytest.mark.lab
+async def test_a_probe_that_must_watch_and_cannot_does_not_start(tmp_path: Path) -> None:
+    async with process(tmp_path, 9, 9, rights=NO_NET_RAW, tripwire="yes") as running:
+        code, log = await ended(running)
+    assert code == 2
+    assert "Error: tripwire.enabled: yes, but there is no packet socket" in log
+    assert "give this process CAP_NET_RAW" in log
 
 
 @pytest.mark.parametrize(

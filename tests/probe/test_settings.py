@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolproof.target import Target
-from probe.settings import ProbeSettings, SettingsError, load
+from probe.settings import ProbeSettings, SettingsError, TripwireMode, load
 
 LEAST = {"POOLPROOF_PROBE_VANTAGE": "ams1", "POOLPROOF_PROBE_IPV4": "192.0.2.7"}
 
@@ -36,6 +36,8 @@ def test_the_environment_wins_over_the_file_and_the_file_over_defaults(tmp_path:
         servers = ["127.0.0.9:11123", "[::1]:11124"]
         [journal]
         directory = "/var/lib/poolproof"
+        [tripwire]
+        enabled = "yes"
         """
     )
     environment = {**LEAST, "POOLPROOF_PROBE_FILE": str(file), "POOLPROOF_PROBE_GUARD_MAX_JOBS": "9"}
@@ -47,6 +49,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_defaults(tmp_path:
     assert tree.guard.max_jobs == 9
     assert tree.control.servers == (Target("127.0.0.9", 11123), Target("::1", 11124))
     assert tree.journal.directory == Path("/var/lib/poolproof")
+    assert tree.tripwire.enabled is TripwireMode.YES
 
 
 def test_lists_in_the_environment_are_separated_by_commas() -> None:
@@ -75,6 +78,8 @@ def test_lists_in_the_environment_are_separated_by_commas() -> None:
         ({"GUARD_MAX_JOBS": "many"}, "guard.max_jobs: cannot read 'many'"),
         ({"GUARD_ALLOW_PORTS": "123,65536"}, "guard.allow_ports: cannot read"),
         ({"GUARD_ALLOW_NETWORKS": "127.0.0.1/8"}, "guard.allow_networks: cannot read '127.0.0.1/8'"),
+        ({"TRIPWIRE_ENABLED": "true"}, "tripwire.enabled: cannot read 'true': give auto, yes, no"),
+        ({"TRIPWIRE_MAX_WATCHES": "0"}, "tripwire.max_watches: cannot read '0'"),
         ({"CONTROL_SERVERS": "time.example"}, "control.servers: cannot read 'time.example'"),
         ({"CONTROL_SERVERS": "2606:4700:f1::1"}, "none is IPV4, but this probe sends from 192.0.2.7"),
         ({"CONTROL_TRIES": "33"}, "33 tries of 4 servers are 132 exchanges"),
@@ -93,6 +98,7 @@ def test_what_is_wrong_is_named_with_its_value(changes: dict[str, str], words: s
         ("vantage = 7", "vantage: cannot read 7: give text in quotes"),
         ("[guard]\nmax_jobs = true", "guard.max_jobs: cannot read True"),
         ("[guard]\nallow_ports = 123", "guard.allow_ports: cannot read 123: give a list"),
+        ("[tripwire]\nenabled = false", "tripwire.enabled: cannot read False: give auto, yes, no"),
         ("[gaurd]\nmax_jobs = 1", "gaurd.max_jobs: no such setting"),
         ("vantage = ", "settings file"),
     ],

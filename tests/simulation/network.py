@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+from poolproof.capture import Capture
 from poolproof.challenge import quorum
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.fleet import Perspective, Role
@@ -74,7 +75,9 @@ class Network:
         """Everything that the probe sees while it does a job."""
         control = self._silent_control() if self._chance.happens(self._world.failing_control) else self._control
         exchanges = tuple(self._exchange(job, job.start_at_ns + step.offset_ns) for step in job.steps)
-        return Report(job.id, job.vantage, exchanges, (control,), (control,), _CLOCK)
+        # Nobody floods in these worlds: the tripwire is armed and silent.
+        capture = Capture(SECOND_NS, job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns)
+        return Report(job.id, job.vantage, exchanges, (control,), (control,), _CLOCK, capture)
 
     def missed(self, job: Job) -> Report:
         """What a probe reports that got its lease too late."""

@@ -94,6 +94,8 @@ def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordi
     told.agent_connected(asked.vantage)
     for reason in semconv.REFUSED_REPORT_REASONS:
         told.report_refused(reason)
+    for reason in semconv.REFUSED_SESSION_REASONS:
+        told.session_refused(reason)
     counted = ProbeMetrics(probe.metering)
     counted.job_done(asked, report_of(asked, lambda _: True))
     for fault in LocalFault:
@@ -110,7 +112,7 @@ def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordi
 
 
 def test_a_label_or_a_value_that_is_not_listed_is_refused(coordinator: Reading) -> None:
-    for labels in ({}, {"reason": "because"}, {"reason": "foreign", "vantage": "ams1"}):
+    for labels in ({}, {"reason": "because"}, {"reason": "no-such-job", "vantage": "ams1"}):
         with pytest.raises(ValueError, match=r"poolproof\.reports\.refused"):
             coordinator.metering.record(semconv.REPORTS_REFUSED, 1, labels)
 
