@@ -58,19 +58,20 @@ class Sizes:
         return self.silent + self.monitors + self.witnesses
 
 
-def sizes(variant: Variant, attempt: int, policy: Policy) -> Sizes:
-    """The cohort of one attempt.
+def sizes(variant: Variant, attempt: int, policy: Policy, *, lossy: bool = False) -> Sizes:
+    """The cohort of one attempt; `lossy` if the baseline lost anything.
 
     In `allow-only` everybody but the monitors is a witness that must be silent. Attempt k needs 2 ln k nats more than
     the first, and against one event only more vantages give more, about ln 2 each: later attempts ask 2 ln k / ln 2
-    vantages more, half of them silent.
+    vantages more, half of them silent. Where packets get lost, one vantage more on the smaller side makes two rounds
+    suffice although an answer is missing in one of them, which costs less than a third round.
     """
     more = math.ceil(2 * math.log2(attempt))
+    silent, answered = more // 2, more - more // 2
     if variant is Variant.ALLOW_ONLY:
-        silent = policy.must_be_silent + policy.witnesses + more // 2
-        return Sizes(silent, policy.monitors + more - more // 2, 0)
+        return Sizes(policy.must_be_silent + policy.witnesses + silent, policy.monitors + answered + lossy, 0)
     # Every verifier is a line that the owner has to write; a witness costs them nothing.
-    return Sizes(policy.must_be_silent + more // 2, policy.monitors, policy.witnesses + more - more // 2)
+    return Sizes(policy.must_be_silent + silent + lossy, policy.monitors, policy.witnesses + answered)
 
 
 def candidates(
@@ -155,7 +156,7 @@ def draw(
         The challenge with the best spread, or None if not even weak assurance is within reach.
     """
     paths = {candidate.vantage.id: (candidate.vantage, path) for candidate, path in answered}
-    wanted = sizes(variant, attempt, policy)
+    wanted = sizes(variant, attempt, policy, lossy=any(path.answered < path.asked for _, path in answered))
     ideal = (wanted.silent, policy.min_rirs, wanted.monitors, policy.min_rirs)
     best: tuple[tuple[int, ...], tuple[Row, ...]] | None = None
     for number in range(_DRAWS):

@@ -206,6 +206,15 @@ def test_later_attempts_ask_as_many_more_as_keeps_strong_within_reach(variant: V
         assert len(challenge.rows) == 13 + math.ceil(2 * math.log2(attempt))
 
 
+def test_where_the_baseline_lost_anything_one_more_takes_part() -> None:
+    """Two rounds then bear an answer that is missing, which is cheaper than a third round."""
+    for variant, roles_of in ((Variant.BLOCK, (6, 5, 3)), (Variant.ALLOW_ONLY, (0, 6, 8))):
+        chosen = candidates(fleet(40), TARGET, variant, 1, SEED, POLICY)
+        answered = [(candidate, Path(8, 7) if i == 3 else CLEAN) for i, candidate in enumerate(chosen)]
+        challenge = must(draw(answered, TARGET, variant, 1, SEED, POLICY))
+        assert (len(challenge.verifiers), len(challenge.monitors), len(challenge.witnesses)) == roles_of
+
+
 def test_no_silent_set_is_drawn_much_more_often_than_another() -> None:
     """One event is held against 1/C(n, s), so the draw must not favour a set.
 

@@ -143,34 +143,6 @@ def test_all_attempts_together_stay_under_alpha(attempts: int) -> None:
         assert spent < POLICY.alpha(assurance)
 
 
-@pytest.mark.parametrize(
-    ("silent", "monitors", "proven_in"),
-    [(7, 5, 2), (6, 5, 3), (5, 6, 3), (5, 5, None), (9, 3, None), (3, 9, None)],
-    ids=["twelve", "eleven", "eleven the other way", "ten never", "few monitors never", "three silent ones never"],
-)
-def test_strong_odds_need_eleven_failure_domains_of_both_kinds(silent: int, monitors: int, proven_in: int) -> None:
-    asked = challenge(monitors, silent, variant=Variant.ALLOW_ONLY)
-    first = next((n for n in range(1, 13) if grade(judge((asked, rounds(asked, n), enacted(asked, n)))) == 3), None)
-    assert first == proven_in
-
-
-def test_no_rounds_make_one_event_less_likely() -> None:
-    """Five silent and five answered domains were 22 nats once; one upstream that fails makes them again and again."""
-    asked = challenge(variant=Variant.ALLOW_ONLY)
-    tally = judge((asked, rounds(asked, 12), enacted(asked, 12))).verdict.tally
-    assert tally.evidence <= -math.log(POLICY.common_cut / math.comb(10, 5)) < tally.needed
-
-
-def test_a_domain_that_serves_one_vantage_and_not_another_was_not_cut_by_one_event() -> None:
-    """It is left out of the event's pattern, which then has fewer domains to match."""
-    apart = challenge(variant=Variant.ALLOW_ONLY)
-    shared = challenge(variant=Variant.ALLOW_ONLY, asns=[64500, 64506, 64507, 64508, 64509])
-    evidence_of = [
-        judge((asked, rounds(asked, 6), enacted(asked, 6))).verdict.tally.evidence for asked in (apart, shared)
-    ]
-    assert evidence_of[1] < evidence_of[0]
-
-
 def test_many_verifiers_of_one_domain_are_worth_one() -> None:
     asked = challenge(silent=7, asns=[64600] * 7)
     tally = judge((asked, rounds(asked, 12), enacted(asked, 12))).verdict.tally
