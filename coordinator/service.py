@@ -30,6 +30,7 @@ from poolproof.fleet import Role
 from poolproof.ids import PolicyId, VerificationId
 from poolproof.instructions import Instructions, Request, Software, Step, render, write
 from poolproof.policy import Policy
+from poolproof.refusal import ASKED_FOR
 from poolproof.target import Target
 from poolproof.v1 import verification_pb2 as pb
 from poolproof.v1 import verification_pb2_grpc
@@ -266,14 +267,16 @@ def _instructions(verification: Verification, software: Software) -> Instruction
             f"verification {verification.id} is {verification.state.value}: there are instructions once it is"
             " challenged; `poolproof watch` shows when"
         )
-    views = [row.perspective for row in attempt.challenge.rows]
+    challenge = attempt.challenge
+    blocked = [row for row in challenge.rows if row.perspective.role is Role.MUST_BE_BLOCKED]
     return write(
         Request(
             software,
             verification.variant,
             verification.target,
-            tuple(view for view in views if view.role is Role.ALLOWED_MONITOR),
-            tuple(view for view in views if view.role is Role.MUST_BE_BLOCKED),
+            challenge.monitors,
+            tuple(row.perspective for row in blocked),
+            tuple(row.refusal or ASKED_FOR[0] for row in blocked),
         )
     )
 

@@ -15,6 +15,7 @@ from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
+from poolproof.refusal import RefusalKind
 from poolproof.variant import Variant
 
 
@@ -49,7 +50,6 @@ class Path:
         answered: how many of them were answered in time.
         prefix_limited: a burst from one address of the prefix silenced another, so that the target limits by prefix,
             or it could not be tried whether it does.
-        refused: how many were refused: then something refuses by itself, without any owner's doing.
         answered_until_ns: when the last answer came; 0 if there was none.
         watched: the probe's tripwire has watched without a gap since before that answer.
         unasked: packets of the target that nobody there had asked for.
@@ -58,7 +58,6 @@ class Path:
     asked: int
     answered: int
     prefix_limited: bool = False
-    refused: int = 0
     answered_until_ns: int = 0
     watched: bool = False
     unasked: int = 0
@@ -73,23 +72,29 @@ class Row:
         kind: what it asks.
         expected: one expectation for each window.
         path: what its baseline was.
+        refusal: in which way it shall be refused, if it is refused and not left unanswered; None: in any.
+        neighbour: of a prefix that the owner was told, its other half, which they were not told and which must be
+            answered in the same round. A limit by prefix silences both halves, an owner's rule the one. Else empty.
     """
 
     perspective: Perspective
     kind: ExchangeKind
     expected: tuple[Expectation, ...]
     path: Path
+    refusal: RefusalKind | None = None
+    neighbour: str = ""
 
     @property
     def forgeable(self) -> bool:
         """Whether an off-path attacker who knows what the owner was told can bring about this row's silence.
 
         By packets that bear the perspective's address, if the owner was told a single one, or if the target limits
-        by prefix. A witness's address is told to nobody; an address drawn anew from a prefix is not known beforehand.
+        by prefix, which the baseline and the prefix's other half show. A witness's address is told to nobody; an
+        address drawn anew from a prefix is not known beforehand.
         """
         if self.perspective.role is Role.WITNESS:
             return False
-        return not self.perspective.is_prefix or self.path.prefix_limited
+        return not self.neighbour or self.path.prefix_limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,8 @@ class Observation:
         unasked: packets of the target that came since the baseline's last answer and that nobody had asked for; the
             first ones, at most `MAX_SIGHTED`.
         unasked_total: how many there were.
+        refusal: in which way the request was refused, if it was.
+        neighbour_answered: the other half of the prefix was answered in the same round.
     """
 
     row: int
@@ -228,6 +235,8 @@ class Observation:
     watched: bool = False
     unasked: tuple[UnaskedPacket, ...] = ()
     unasked_total: int = 0
+    refusal: RefusalKind | None = None
+    neighbour_answered: bool = False
 
 
 def expectation(variant: Variant, role: Role) -> Expectation:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolproof.challenge import Challenge, Expectation, Method, Path, Row, expectation, within_reach
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.policy import Policy
-from poolproof.target import Family, Target
+from poolproof.refusal import ASKED_FOR
+from poolproof.target import Family, Target, halves
 from poolproof.variant import Variant
 
 _DRAWS = 64
@@ -169,7 +170,7 @@ def draw(
             break
     if best is None:
         return None
-    rows = best[1]
+    rows = _with_halves(_with_refusals(best[1], seed), seed)
     aim = within_reach(policy, rows, attempt)
     return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
 
@@ -208,6 +209,32 @@ def _rows(
         perspective = Perspective(vantage.id, role, source or "", vantage.asn, vantage.rir)
         rows.append(Row(perspective, ExchangeKind.CLIENT_V4, (expected,), paths[vantage.id][1]))
     return tuple(rows)
+
+
+def _with_refusals(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Each verifier asks to be refused in one of two ways, drawn in turn; see `poolproof.refusal`."""
+    verifiers = [row.perspective.vantage for row in rows if row.perspective.role is Role.MUST_BE_BLOCKED]
+    order = {vantage: place for place, vantage in enumerate(_shuffled(verifiers, seed, "refusals"))}
+    return tuple(
+        replace(row, refusal=ASKED_FOR[order[row.perspective.vantage] % len(ASKED_FOR)])
+        if row.perspective.role is Role.MUST_BE_BLOCKED
+        else row
+        for row in rows
+    )
+
+
+def _with_halves(rows: tuple[Row, ...], seed: bytes) -> tuple[Row, ...]:
+    """Of each verifier's prefix the owner is told one half, drawn by the seed; the other must go on being answered."""
+    halved: list[Row] = []
+    for row in rows:
+        view = row.perspective
+        parts = halves(view.source) if view.role is Role.MUST_BE_BLOCKED and view.is_prefix else None
+        if parts is None:
+            halved.append(row)
+            continue
+        upper = hmac.digest(seed, f"half/{view.vantage}".encode(), "sha256")[0] & 1
+        halved.append(replace(row, perspective=replace(view, source=parts[upper]), neighbour=parts[1 - upper]))
+    return tuple(halved)
 
 
 def _score(rows: Sequence[Row], policy: Policy) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from poolproof.challenge import Challenge, Observation, Round, Scope
 from poolproof.fleet import Perspective, Role
-from poolproof.matrix import Matrix, RoundState, arrange
+from poolproof.matrix import Matrix, Refusals, RoundState, arrange
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy, spent
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
@@ -115,7 +115,7 @@ def _ceiling(assurance: Assurance, matrix: Matrix, weight: Weight, attempt: int,
             return Ceiling.UNWATCHED
         if not weight.unforgeable < policy.threshold(Assurance.STRONG, attempt) <= weight.total:
             return Ceiling.CHANCE
-        doubtful = weight.refusing and matrix.refuses_unasked
+        doubtful = weight.refusing and matrix.refusals is not Refusals.AS_ASKED
         return Ceiling.DOUBTFUL_REFUSALS if doubtful else Ceiling.FORGEABLE_SILENCE
     silent = [matrix.rows[i] for i in weight.silent if not matrix.layout.forgeable[i]]
     kinds = {Ceiling.WITNESSES if row.perspective.role is Role.WITNESS else Ceiling.PREFIX for row in silent}

@@ -5,7 +5,6 @@ The applicant must not learn who the witnesses are: their perspectives are only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -15,10 +14,10 @@ from poolproof.fleet import Perspective, Role
 from poolproof.matrix import RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
-from poolproof.target import Family, Target
+from poolproof.proof_words import counted_rounds, fraction, proven
 from poolproof.utc import utc
 from poolproof.variant import Variant
-from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally
+from poolproof.verdict import ControlProven, ControlRefuted, Inconclusive, Reason, Tally
 from poolproof.verification import Attempt, State, Verification
 
 
@@ -54,7 +53,7 @@ def explain(verification: Verification, policy: Policy, *, for_operator: bool = 
     verdict = attempt.verdict
     match verdict:
         case ControlProven():
-            headline, advice = _proven(verification, attempt, verdict)
+            headline, advice = proven(verification, attempt, verdict)
         case ControlRefuted():
             headline, advice = words.refuted(verification, verdict)
         case Inconclusive():
@@ -63,68 +62,6 @@ def explain(verification: Verification, policy: Policy, *, for_operator: bool = 
             assert_never(verdict)
     counted, not_counted = words.rounds(attempt, attempt.challenge, policy)
     return Explanation(headline, advice, counted, not_counted)
-
-
-def assurance_note(verdict: ControlProven) -> str:
-    """Why a proof is worth what it is worth, and what would make it worth more."""
-    match verdict.ceiling:
-        case Ceiling.REFUSALS:
-            return "strong: the refusals quote our own packets, which nobody off the path can forge."
-        case Ceiling.WITNESSES:
-            return "strong: the silence was seen from addresses that nobody was told."
-        case Ceiling.PREFIX:
-            return "strong: the silence was seen at random addresses of the disclosed IPv6 prefixes."
-        case Ceiling.MIXED:
-            return "strong: refusals that quote our packets, and silence at addresses that nobody could foresee."
-        case Ceiling.FORGEABLE_SILENCE:
-            return (
-                f"{verdict.assurance.name.lower()}: silence at disclosed addresses could be brought about by a flood "
-                "of packets that bear them; a firewall rule that rejects instead of drops makes it strong."
-            )
-        case Ceiling.DOUBTFUL_REFUSALS:
-            return (
-                f"{verdict.assurance.name.lower()}: the refusals quote our packets, but some came where nobody asked "
-                "for them, as of a rate limiter that rejects, which a flood could make refuse anybody; the variant "
-                "`allow-only`, or IPv6 prefixes, make it strong."
-            )
-        case Ceiling.UNWATCHED:
-            return (
-                f"{verdict.assurance.name.lower()}: some of the probes that had to be left unanswered have no "
-                "tripwire, so that nobody looked there for the traces of a flood; their operators can give them "
-                "CAP_NET_RAW."
-            )
-        case Ceiling.CHANCE:
-            return (
-                f"{verdict.assurance.name.lower()}: too few independent networks looked on for better odds than "
-                f"{verdict.tally.bound:.1g}."
-            )
-        case _:
-            assert_never(verdict.ceiling)
-
-
-def _proven(verification: Verification, attempt: Attempt, verdict: ControlProven) -> tuple[str, str]:
-    tally = verdict.tally
-    headline = (
-        f"Control of {verification.target} is proven: in {_rounds(tally.counted)} up to "
-        f"{utc(attempt.concluded_at_ns)}, "
-        f"{_fraction(tally.monitors_answered, tally.monitors)} monitors were answered and "
-        f"{_fraction(tally.silent, tally.must_be_silent)} perspectives that had to be left unanswered were, seen from "
-        f"{tally.rirs} registries; the chance that this is luck is under {tally.bound:.1g}. "
-        f"Assurance {assurance_note(verdict)}"
-    )
-    advice = "Remove the configuration again: `poolproof instructions` shows how to undo it."
-    if verdict.ceiling is Ceiling.FORGEABLE_SILENCE and attempt.challenge is not None:
-        line = _rejecting(verification.target, [view.source for view in attempt.challenge.verifiers])
-        advice += f" One line more would have made it strong: `{line}`; the next request's instructions show its own."
-    return headline, advice
-
-
-def _rejecting(target: Target, sources: Sequence[str]) -> str:
-    """The one line that refuses instead of being silent, whatever else blocks."""
-    tables, kind = (
-        ("iptables", "icmp-admin-prohibited") if target.family is Family.IPV4 else ("ip6tables", "icmp6-adm-prohibited")
-    )
-    return f"{tables} -I INPUT -p udp --dport {target.port} -s {','.join(sources)} -j REJECT --reject-with {kind}"
 
 
 def _without_challenge(verification: Verification) -> tuple[str, str]:
@@ -266,12 +203,13 @@ class _Words:
             case Reason.MORE_ROUNDS_NEEDED:
                 return (
                     f"All is as it should be at {target} up to {when}: evidence {tally.evidence:.1f} of "
-                    f"{tally.needed:.1f} after {_rounds(tally.counted)}.",
+                    f"{tally.needed:.1f} after {counted_rounds(tally.counted)}.",
                     "Wait and leave the configuration as it is: more rounds follow by themselves.",
                 )
             case Reason.TOO_LITTLE_EVIDENCE:
                 return (
-                    f"After {_rounds(tally.counted)} up to {when} the evidence for {target} is {tally.evidence:.1f} of "
+                    f"After {counted_rounds(tally.counted)} up to {when} the evidence for {target} is "
+                    f"{tally.evidence:.1f} of "
                     f"{tally.needed:.1f}: the paths lose too much, or too few vantages looked on, to exclude luck.",
                     "Run `poolproof retry` at a quieter time, or choose a method that needs no silence.",
                 )
@@ -339,16 +277,8 @@ _NO_EVIDENCE: dict[Outcome, str] = {
 
 def _round_line(state: RoundState, attempt: Attempt) -> str:
     fired = attempt.rounds[state.number]
-    served = f"{_fraction(state.served, state.monitors)} monitors answered"
+    served = f"{fraction(state.served, state.monitors)} monitors answered"
     return f"round {state.number + 1} of {utc(fired.start_at_ns)}, {served}"
-
-
-def _rounds(counted: int) -> str:
-    return f"{counted} counted round{'' if counted == 1 else 's'}"
-
-
-def _fraction(some: int, of: int) -> str:
-    return f"{some}/{of}"
 
 
 def _packets(count: int) -> str:
@@ -379,6 +309,6 @@ def summary(tally: Tally, assurance: Assurance | None) -> str:
     """A verdict's numbers in one line, as tables show them."""
     worth = f", {assurance.name.lower()}" if assurance is not None else ""
     return (
-        f"allowed {_fraction(tally.monitors_answered, tally.monitors)}, "
-        f"blocked {_fraction(tally.silent, tally.must_be_silent)}, {tally.rirs} RIRs, bound {tally.bound:.1g}{worth}"
+        f"allowed {fraction(tally.monitors_answered, tally.monitors)}, "
+        f"blocked {fraction(tally.silent, tally.must_be_silent)}, {tally.rirs} RIRs, bound {tally.bound:.1g}{worth}"
     )

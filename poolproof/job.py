@@ -26,11 +26,13 @@ class Step:
         kind: what to ask.
         offset_ns: when, after the job's start.
         source_slot: steps with one slot share a source address where the source is a prefix; ignored otherwise.
+        source: a part of the job's prefix, of which this step draws its address; empty: all of it.
     """
 
     kind: ExchangeKind
     offset_ns: int
     source_slot: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

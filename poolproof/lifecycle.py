@@ -13,6 +13,7 @@ Proof is a latch: a proven verification accepts no further event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -28,10 +29,11 @@ from poolproof.plan import (
     baseline_ends_ns,
     baseline_exchanges,
     baseline_jobs,
-    observations,
+    observation,
     parse_job_id,
     path,
     round_ends_ns,
+    round_exchanges,
     round_jobs,
 )
 from poolproof.policy import Policy
@@ -185,13 +187,14 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
     if phase == BASELINE:
         for candidate in attempt.candidates:
             if candidate.vantage.id == vantage:
-                _check(report, vantage, candidate.source, verification.target, baseline_exchanges(candidate, policy))
+                sources = (candidate.source,) * baseline_exchanges(candidate, policy)
+                _check(report, vantage, sources, verification.target)
                 return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
     elif attempt.challenge is not None and (fired := _fired(attempt, phase)) is not None:
         for row in fired.leased:
-            perspective = attempt.challenge.rows[row].perspective
-            if perspective.vantage == vantage:
-                _check(report, vantage, perspective.source, verification.target, 1)
+            asked = attempt.challenge.rows[row]
+            if asked.perspective.vantage == vantage:
+                _check(report, vantage, round_exchanges(asked, fired.number), verification.target)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     earlier = (each.number for each in verification.attempts[:-1])
     old = any(parse_job_id(report.job, verification.id, number)[0] for number in earlier)
@@ -206,19 +209,19 @@ def _fired(attempt: Attempt, phase: str) -> Round | None:
     return next((fired for fired in attempt.rounds if str(fired.number) == phase), None)
 
 
-def _check(report: Report, vantage: VantageId, source: str, target: Target, exchanges: int) -> None:
+def _check(report: Report, vantage: VantageId, sources: Sequence[str], target: Target) -> None:
     """A probe that mixes things up must not make another server's silence evidence against this one."""
     if report.vantage != vantage:
         raise ForeignReportError(
             Foreign.OTHER_VANTAGE,
             f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}",
         )
-    if len(report.exchanges) != exchanges:
+    if len(report.exchanges) != len(sources):
         raise ForeignReportError(
             Foreign.OTHER_TARGET,
-            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {exchanges}",
+            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {len(sources)}",
         )
-    for exchange in report.exchanges:
+    for exchange, source in zip(report.exchanges, sources, strict=True):
         if (exchange.destination, exchange.port) != (target.address, target.port):
             raise ForeignReportError(
                 Foreign.OTHER_TARGET,
@@ -248,14 +251,14 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    seen = observations(report, row, number, attempt.challenge.rows[row].path)
+    seen = observation(report, row, attempt.challenge.rows[row], number)
     if expected is Expectation.ANSWER:
         # An expected answer needs no packet: the raw report is kept, and this record must stay small. Nor is it a flood
         # in a monitor's name that could make it look blocked.
-        seen = tuple(replace(each, packet=b"", unasked=(), unasked_total=0) for each in seen)
-    attempt = replace(attempt, observations=attempt.observations + seen)
+        seen = replace(seen, packet=b"", unasked=(), unasked_total=0)
+    attempt = replace(attempt, observations=(*attempt.observations, seen))
     verification = _update(verification, attempt)
-    refutes = expected is Expectation.SILENCE and any(each.outcome.is_answer or each.unasked for each in seen)
+    refutes = expected is Expectation.SILENCE and (seen.outcome.is_answer or bool(seen.unasked))
     if not refutes and not _accounted(attempt) and now_ns < round_ends_ns(attempt.rounds[-1].start_at_ns, policy):
         return Step(verification)
     return _advance(verification, now_ns, policy)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import NamedTuple
 
 from poolproof.challenge import Challenge, Layout, Observation, Round, Row, quorum
 from poolproof.fleet import Perspective
 from poolproof.outcome import Outcome
+from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.verdict import Reason
 
 _MONITOR_REGIONS = 2
@@ -50,6 +52,17 @@ class RoundState(NamedTuple):
     witnessed: int
 
 
+class Refusals(Enum):
+    """Whether what was refused was refused in the ways that were asked for."""
+
+    NONE_OTHERWISE = "none-otherwise"
+    """None was refused in another way, but neither were there refusals of two ways yet."""
+    AS_ASKED = "as-asked"
+    """Each in its own way, and the ways are two."""
+    OTHERWISE = "otherwise"
+    """Some perspective was refused in another way than it asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Outcomes by row and round.
@@ -62,7 +75,9 @@ class Matrix:
         refuting: the first answer where silence was asked, or None.
         backscatter: the first packet at a must-be-silent perspective that nobody there had asked for, or None.
         unwatched: indices of must-be-silent rows of which some exchange without an answer was not watched throughout.
-        refuses_unasked: refusals came where nobody asked for them: before the challenge, or at those to be answered.
+        refusals: whether what was refused was refused in the ways that were asked for.
+        alone: (row, round) where a prefix's other half was not answered: a limit by prefix explains its silence.
+        kissed: indices of rows that the daemon itself refused, and nobody else.
         missing: perspectives that have not accounted for a leased exchange.
     """
 
@@ -73,7 +88,9 @@ class Matrix:
     refuting: Observation | None
     backscatter: Observation | None
     unwatched: frozenset[int]
-    refuses_unasked: bool
+    refusals: Refusals
+    alone: frozenset[tuple[int, int]]
+    kissed: frozenset[int]
     missing: tuple[Perspective, ...]
 
 
@@ -90,10 +107,16 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
     filled = 0
     unwatched: set[int] = set()
     flooded: list[Observation] = []
+    refused = False
+    alone: set[tuple[int, int]] = set()
     for seen in seen_in_any_order:
         line, number = cells[seen.row], seen.round
         if not seen.watched and (seen.outcome is Outcome.SILENT or seen.outcome is Outcome.REFUSED):
             unwatched.add(seen.row)
+        if seen.outcome is Outcome.REFUSED:
+            refused = True
+        if rows[seen.row].neighbour and not seen.neighbour_answered:
+            alone.add((seen.row, seen.round))
         if seen.unasked and wants_silence[seen.row][rounds[number].window]:
             flooded.append(seen)
         held = line[number]
@@ -121,7 +144,9 @@ def arrange(challenge: Challenge, rounds: Sequence[Round], observations: Iterabl
         refuting,
         _first_unasked(flooded),
         unwatched=frozenset(unwatched).intersection(challenge.layout.must_be_silent),
-        refuses_unasked=_refuses_unasked(challenge, rounds, cells),
+        refusals=_refusals(challenge, seen_in_any_order) if refused else Refusals.NONE_OTHERWISE,
+        alone=frozenset(alone),
+        kissed=_kissed(seen_in_any_order) if refused else frozenset(),
         missing=tuple(rows[i].perspective for i in missing),
     )
 
@@ -139,20 +164,24 @@ def _first_unasked(flooded: Iterable[Observation]) -> Observation | None:
     )
 
 
-def _refuses_unasked(challenge: Challenge, rounds: Sequence[Round], cells: list[list[Outcome | None]]) -> bool:
-    """Whether something before the target refuses by itself, as a rate limiter that rejects does.
+def _refusals(challenge: Challenge, observations: Iterable[Observation]) -> Refusals:
+    ways: set[RefusalKind] = set()
+    for seen in observations:
+        asked = challenge.rows[seen.row].refusal
+        if seen.outcome is not Outcome.REFUSED or asked is None or seen.refusal is RefusalKind.KISS:
+            continue
+        if seen.refusal is not asked:
+            return Refusals.OTHERWISE
+        ways.add(asked)
+    return Refusals.AS_ASKED if len(ways) >= len(ASKED_FOR) else Refusals.NONE_OTHERWISE
 
-    A refusal before the challenge, or of somebody whom the challenge leaves open, is no owner's doing.
-    """
-    if any(row.path.refused for row in challenge.rows):
-        return True
-    refused = Outcome.REFUSED
-    return any(
-        outcome is refused and not challenge.layout.silent[i][fired.window]
-        for i, line in enumerate(cells)
-        if refused in line
-        for outcome, fired in zip(line, rounds, strict=True)
-    )
+
+def _kissed(observations: Iterable[Observation]) -> frozenset[int]:
+    kinds: dict[int, set[RefusalKind | None]] = {}
+    for seen in observations:
+        if seen.outcome is Outcome.REFUSED:
+            kinds.setdefault(seen.row, set()).add(seen.refusal)
+    return frozenset(row for row, ways in kinds.items() if ways == {RefusalKind.KISS})
 
 
 def _answered_where_silent(layout: Layout, rounds: Sequence[Round], cells: list[list[Outcome | None]]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from poolproof.challenge import MAX_SIGHTED, Challenge, Observation, Path, Round
+from poolproof.challenge import MAX_SIGHTED, Challenge, Observation, Path, Round, Row
 from poolproof.classify import answering_reply, classify_report, refusing_error
 from poolproof.cohort import Candidate
 from poolproof.exchange import Exchange, ExchangeKind
@@ -17,8 +17,11 @@ from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import Job, Report, Step
 from poolproof.outcome import Outcome
 from poolproof.policy import SECOND_NS, Policy
-from poolproof.target import Target
+from poolproof.refusal import RefusalKind, kind_of
+from poolproof.target import Target, family_of, whole
 
+PAIR_SPACING_NS = SECOND_NS // 4
+"""Between the exchanges of a prefix's two halves: almost one instant, and no faster than the prefix's burst."""
 _WATCH_MORE_NS = 60 * SECOND_NS
 """A tripwire watches for this much longer than the next job can take to come."""
 BASELINE = "baseline"
@@ -105,7 +108,7 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
 
     For a prefix the burst is left out of the loss, and the series after it, each from a fresh address, tells whether
     the target limits by prefix: half of it or less is answered. A burst of which nothing was answered has tried
-    nothing, and what is not tried is not relied on. Refusals count wherever they came.
+    nothing, and what is not tried is not relied on.
     """
     outcomes = classify_report(report)
     bursting = policy.prefix_burst if "/" in candidate.source else 0
@@ -120,7 +123,6 @@ def path(report: Report, candidate: Candidate, policy: Policy) -> Path:
         len(counted),
         answered,
         prefix_limited=limited,
-        refused=outcomes.count(Outcome.REFUSED),
         answered_until_ns=until_ns,
         watched=_watched(report, until_ns),
         unasked=report.capture.unasked_total if report.capture is not None else 0,
@@ -148,9 +150,9 @@ def round_jobs(
                 verification=verification,
                 vantage=row.perspective.vantage,
                 target=target,
-                source=row.perspective.source,
+                source=whole(row.neighbour) if row.neighbour else row.perspective.source,
                 start_at_ns=fired.start_at_ns,
-                steps=(Step(row.kind, 0),),
+                steps=_round_steps(row, fired.number),
                 timeout_ns=policy.timeout_ns,
                 linger_ns=policy.linger_ns,
                 watch_until_ns=round_ends_ns(fired.start_at_ns, policy)
@@ -162,30 +164,49 @@ def round_jobs(
     return tuple(jobs)
 
 
-def observations(report: Report, row: int, number: int, path: Path) -> tuple[Observation, ...]:
-    """The classified exchanges of one row's report of one round, and what its tripwire caught since the baseline."""
+def _round_steps(row: Row, number: int) -> tuple[Step, ...]:
+    """One exchange; of a prefix one from either half, now the one first and now the other."""
+    if not row.neighbour:
+        return (Step(row.kind, 0),)
+    parts = (row.perspective.source, row.neighbour) if number % 2 else (row.neighbour, row.perspective.source)
+    return tuple(Step(row.kind, place * PAIR_SPACING_NS, place, part) for place, part in enumerate(parts))
+
+
+def round_exchanges(row: Row, number: int) -> tuple[str, ...]:
+    """What each exchange of a row's job of a round is sent from: an address, or a prefix that it lies in."""
+    return tuple(step.source or row.perspective.source for step in _round_steps(row, number))
+
+
+def observation(report: Report, index: int, row: Row, number: int) -> Observation:
+    """The classified exchange of one row's report of one round, and what its tripwire caught since the baseline."""
     outcomes = classify_report(report)
+    path = row.path
     watched = path.watched and _watched(report, path.answered_until_ns)
     # Whoever was sent something unasked in the baseline takes no part: what a capture shows has come since.
     unasked, total = (report.capture.unasked, report.capture.unasked_total) if report.capture is not None else ((), 0)
-    return tuple(
-        replace(
-            _observe(exchange, outcome, row, number),
-            watched=watched,
-            unasked=unasked[:MAX_SIGHTED],
-            unasked_total=total,
-        )
-        for exchange, outcome in zip(report.exchanges, outcomes, strict=True)
+    seen = dict(zip(round_exchanges(row, number), zip(report.exchanges, outcomes, strict=True), strict=True))
+    exchange, outcome = seen[row.perspective.source]
+    return replace(
+        _observe(exchange, outcome, index, number),
+        watched=watched,
+        unasked=unasked[:MAX_SIGHTED],
+        unasked_total=total,
+        neighbour_answered=row.neighbour in seen and seen[row.neighbour][1].shows_presence,
     )
 
 
 def _observe(exchange: Exchange, outcome: Outcome, row: int, number: int) -> Observation:
-    reply = answering_reply(exchange)
+    reply, error = answering_reply(exchange), refusing_error(exchange)
     if reply is not None:
         received_at_ns, packet = reply.received_at_ns, reply.payload
-    elif (error := refusing_error(exchange)) is not None:
+    elif error is not None:
         # What is quoted beyond our own packet says nothing, and the record must stay small.
         received_at_ns, packet = error.received_at_ns, error.quoted[: len(exchange.request)]
     else:
         received_at_ns, packet = 0, b""
-    return Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
+    seen = Observation(row, number, outcome, exchange.source, exchange.sent_at_ns, received_at_ns, packet)
+    if outcome is not Outcome.REFUSED:
+        return seen
+    if reply is not None or error is None:
+        return replace(seen, refusal=RefusalKind.KISS)
+    return replace(seen, refusal=kind_of(error, family_of(exchange.destination)))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 NTP_PORT = 123
+_LONGEST_PREFIX = 112
+"""Random addresses of a longer prefix could be guessed."""
 
 
 class Family(Enum):
@@ -63,6 +65,20 @@ def within(address: str, source: str) -> bool:
     if address == source or "/" not in source or "/" in address:
         return address == source
     return ipaddress.ip_address(address) in ipaddress.ip_network(source)
+
+
+def halves(prefix: str) -> tuple[str, str] | None:
+    """The lower and the upper half of an IPv6 prefix; None if halves are too short to draw addresses from (/112)."""
+    network = ipaddress.IPv6Network(prefix)
+    if network.prefixlen >= _LONGEST_PREFIX:
+        return None
+    lower, upper = network.subnets(prefixlen_diff=1)
+    return str(lower), str(upper)
+
+
+def whole(half: str) -> str:
+    """The prefix that a half belongs to."""
+    return str(ipaddress.IPv6Network(half).supernet())
 
 
 def canonical_address(text: str) -> str:

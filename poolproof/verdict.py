@@ -64,8 +64,8 @@ class Ceiling(Enum):
     UNWATCHED = "unwatched"
     """Some probes had no tripwire, so that nobody looked for the backscatter of a flood there."""
     DOUBTFUL_REFUSALS = "doubtful-refusals"
-    """Refusals came where nobody had asked for them, before the challenge or at those to be answered: something before
-    the target refuses by itself, a rate limiter perhaps, and a flood can make it refuse whomever one likes."""
+    """Refusals that quote our packets, but not in the two ways that were asked for: a rate limiter that rejects has one
+    way to refuse, and a flood can make it refuse whomever one likes."""
 
 
 @dataclass(frozen=True, slots=True)

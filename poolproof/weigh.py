@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from poolproof.common_event import against_one_event, most_against_one_event
 from poolproof.evidence import domain_evidence, jointly, loss_bound, round_evidence
-from poolproof.matrix import Matrix, RoundState
+from poolproof.matrix import Matrix, Refusals, RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
 
 _SILENT, _REFUSED = Outcome.SILENT, Outcome.REFUSED
-_WORTH_WAITING_FOR = (Assurance.MEDIUM, Assurance.STRONG)
 
 _Domain = tuple[int, int]
 """ASN and window: what goes dark together. Each window of a timed challenge is an independent factor."""
@@ -27,7 +26,7 @@ class Weight:
     Attributes:
         worth: by assurance, nats against H0, "nobody enacted the challenge", from what an attacker leaves standing
             at that assurance: everything for weak, what cannot be forged for strong.
-        limit: by assurance above weak, the most that more rounds can make of it.
+        limit: by assurance, the most that more rounds can make of it.
         silent: indices of rows whose silence or refusals counted.
         refusing: whether any failure domain refused.
     """
@@ -62,42 +61,64 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
         numbers.setdefault(state.window, []).append(state.number)
     unwatched = frozenset[int]() if watched else matrix.unwatched
     refusing: set[_Domain] = set()
-    domains: dict[_Domain, tuple[Assurance, Assurance]] = {}
+    domains: dict[_Domain, _Standing] = {}
     blocked: list[_Blocked] = []
     for i in matrix.layout.must_be_silent:
         line = matrix.cells[i]
-        standing = _standing(matrix.layout.forgeable[i], matrix.refuses_unasked, i in unwatched)
+        looked = i not in unwatched
+        standing = _standing(matrix, i, forgeable=matrix.layout.forgeable[i], watched=looked)
+        alone = [number for row, number in matrix.alone if row == i] if matrix.rows[i].neighbour else []
         for window, wants in enumerate(matrix.layout.silent[i]):
             if not wants:
                 continue
             domain = (matrix.rows[i].perspective.asn, window)
             held = domains.get(domain)
-            domains[domain] = standing if held is None else (max(held[0], standing[0]), max(held[1], standing[1]))
+            domains[domain] = standing if held is None else _Standing(*map(max, held, standing))
             mine = numbers.get(window, ())
             silent = [number for number in mine if line[number] is _SILENT]
             refused = [number for number in mine if line[number] is _REFUSED] if len(silent) < len(mine) else []
             if refused:
                 refusing.add(domain)
+            if alone:
+                # Here a limit by prefix explains the silence, which a flood at one address of it can fill.
+                lesser = _standing(matrix, i, forgeable=True, watched=looked)
+                dim = [number for number in silent if number in alone]
+                dim_refused = [number for number in refused if number in alone]
+                if dim or dim_refused:
+                    blocked.append(_Blocked(i, domain, dim, dim_refused, lesser.silence, lesser.refusal))
+                silent = [number for number in silent if number not in alone]
+                refused = [number for number in refused if number not in alone]
             if silent or refused:
-                blocked.append(_Blocked(i, domain, silent, refused, *standing))
+                blocked.append(_Blocked(i, domain, silent, refused, standing.silence, standing.refusal))
     return Weight(
         worth=_by_assurance(matrix, counted, blocked, policy),
-        limit={level: _limit(matrix, domains, level, bool(refusing), policy) for level in _WORTH_WAITING_FOR},
+        limit=_Limits(matrix, domains, bool(refusing), policy),
         silent=tuple(dict.fromkeys(row.row for row in blocked)),
         refusing=bool(refusing),
     )
 
 
-def _standing(forgeable: bool, refuses_unasked: bool, unwatched: bool) -> tuple[Assurance, Assurance]:
-    """Up to which assurance a row's silence and its refusals stand against an attacker.
+class _Standing(NamedTuple):
+    """Up to which assurance a row's silence and refusals stand against an attacker, now and with refusals to come."""
 
-    Silence at an address that was told can be forged (design 2a). A refusal that quotes our packet cannot, whoever was
-    asked, unless something before the target refuses by itself. Where no tripwire looked for a flood's backscatter,
-    all is worth one less.
+    silence: Assurance
+    refusal: Assurance
+    refusal_at_best: Assurance
+
+
+def _standing(matrix: Matrix, row: int, *, forgeable: bool, watched: bool) -> _Standing:
+    """Silence at an address that was told can be forged (design 2a).
+
+    A refusal that quotes our packet there stands only if the refusals are of the two ways that were asked for, which no
+    rate limiter is, or the daemon's own. Where no tripwire looked for a flood's backscatter, all is worth one less.
     """
     silence = Assurance.MEDIUM if forgeable else Assurance.STRONG
-    refusal = Assurance.MEDIUM if refuses_unasked else Assurance.STRONG
-    return _LESS[silence] if unwatched else silence, _LESS[refusal] if unwatched else refusal
+    own = matrix.refusals is Refusals.AS_ASKED or row in matrix.kissed
+    refusal = Assurance.STRONG if own else silence
+    at_best = silence if matrix.refusals is Refusals.OTHERWISE and not own else Assurance.STRONG
+    if watched:
+        return _Standing(silence, refusal, at_best)
+    return _Standing(_LESS[silence], _LESS[refusal], _LESS[at_best])
 
 
 _LESS = {Assurance.STRONG: Assurance.MEDIUM, Assurance.MEDIUM: Assurance.WEAK}
@@ -135,21 +156,20 @@ def _by_assurance(
     return worth
 
 
-def _limit(
-    matrix: Matrix,
-    domains: Mapping[_Domain, tuple[Assurance, Assurance]],
-    level: Assurance,
-    refusing: bool,
-    policy: Policy,
-) -> float:
-    """The most that rounds without end can make of what stands at one assurance."""
-    # Where one domain refuses, the others may yet.
-    refusals = {domain for domain, (_, refusal) in domains.items() if refusing and refusal >= level}
-    silences = {domain for domain, (silence, _) in domains.items() if silence >= level} - refusals
-    nats = len(refusals) * policy.most_per_refusing_domain + len(silences) * policy.most_per_domain
-    return jointly(
-        nats, most_against_one_event(matrix, {asn for asn, _ in refusals}, {asn for asn, _ in silences}, policy)
-    )
+class _Limits(dict[Assurance, float]):
+    """The most that rounds without end can make of what stands at each assurance; computed when it is asked for."""
+
+    def __init__(self, matrix: Matrix, domains: Mapping[_Domain, _Standing], refusing: bool, policy: Policy) -> None:
+        self._matrix, self._domains, self._refusing, self._policy = matrix, domains, refusing, policy
+
+    def __missing__(self, level: Assurance) -> float:
+        policy = self._policy
+        # Where one domain refuses, the others may yet.
+        refusals = {d for d, standing in self._domains.items() if self._refusing and standing.refusal_at_best >= level}
+        silences = {d for d, standing in self._domains.items() if standing.silence >= level} - refusals
+        nats = len(refusals) * policy.most_per_refusing_domain + len(silences) * policy.most_per_domain
+        refusing, silent = {asn for asn, _ in refusals}, {asn for asn, _ in silences}
+        return jointly(nats, most_against_one_event(self._matrix, refusing, silent, policy))
 
 
 def _worth(matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], policy: Policy) -> float:

@@ -47,7 +47,7 @@ def faulted_exchange(job: Job, step: Step, fault: LocalFault, detail: str, *, at
         kind=step.kind,
         request=b"",
         # The address that a prefix source would have taken was never drawn: its network address stands for it.
-        source=job.source.partition("/")[0],
+        source=(step.source or job.source).partition("/")[0],
         destination=job.target.address,
         port=job.target.port,
         sent_at_ns=job.start_at_ns + step.offset_ns if at_ns is None else at_ns,

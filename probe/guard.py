@@ -151,6 +151,13 @@ class Guard:
                 f"source {job.source!r}: not this probe's own for {job.target.family.name}; its own are"
                 f" {', '.join(self._own(job.target.family)) or 'none'}",
             )
+        for index, step in enumerate(job.steps):
+            if step.source and not _is_part(step.source, job.source):
+                yield Refusal(
+                    GuardRule.SOURCE,
+                    f"steps[{index}].source {step.source!r}: not a part of the job's source {job.source}, of"
+                    f" /{LONGEST_PREFIX} or shorter",
+                )
         if not 1 <= len(job.steps) <= MAX_STEPS:
             yield Refusal(GuardRule.STEPS, f"steps: {len(job.steps)}; 1 to {MAX_STEPS}")
             return
@@ -202,3 +209,12 @@ class Guard:
         if prefix is None or family_of(source) is not Family.IPV6:
             return source
         return str(prefix) if ipaddress.IPv6Network(source).subnet_of(prefix) else source
+
+
+def _is_part(source: str, whole: str) -> bool:
+    """Whether a step's source is a prefix within the job's."""
+    try:
+        part, prefix = ipaddress.IPv6Network(source), ipaddress.IPv6Network(whole)
+    except ValueError:
+        return False
+    return "/" in source and "/" in whole and part.subnet_of(prefix) and part.prefixlen <= LONGEST_PREFIX

@@ -155,7 +155,8 @@ class Runner:
         return await self._told(job, report)
 
     async def _perform(self, job: Job) -> Report:
-        sources = draw_sources(job.source, [_CONTROL_SLOT, *(step.source_slot for step in job.steps)], self._entropy)
+        slots = ((step.source_slot, step.source) for step in job.steps)
+        sources = draw_sources(job.source, [(_CONTROL_SLOT, ""), *slots], self._entropy)
         asking = sources[_CONTROL_SLOT]
         first_at_ns = job.start_at_ns + job.steps[0].offset_ns
         await self._clock.sleep_until(first_at_ns - self._settings.control.lead_ns)

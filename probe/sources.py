@@ -12,18 +12,19 @@ _ANYCAST_BITS = 7
 """RFC 2526 §2 reserves the highest 128 interface identifiers of a subnet."""
 
 
-def draw_sources(source: str, slots: Iterable[int], entropy: Entropy) -> dict[int, str]:
+def draw_sources(source: str, slots: Iterable[tuple[int, str]], entropy: Entropy) -> dict[int, str]:
     """An address for each source slot.
 
     Args:
         source: an address, which all slots then share, or an IPv6 prefix, of which each takes another address.
-        slots: source slots, repeated or not.
+        slots: source slots, repeated or not, each with the part of the prefix that it draws from, or empty for all of
+            it; of a repeated slot the first part counts.
         entropy: that many random bits.
     """
     drawn: dict[int, str] = {}
-    for slot in slots:
+    for slot, part in slots:
         while slot not in drawn:
-            address = source if "/" not in source else random_address(ipaddress.IPv6Network(source), entropy)
+            address = source if "/" not in source else random_address(ipaddress.IPv6Network(part or source), entropy)
             if "/" not in source or address not in drawn.values():
                 drawn[slot] = address
     return drawn

@@ -13,8 +13,8 @@ from rich.text import Text
 from coordinator.cli.matrix import legend, matrix_table, rounds_not_counted
 from coordinator.cli.snapshot import INCONCLUSIVE, PROVEN, REFUTED, Snapshot, Viewpoint
 from poolproof.challenge import Scope
-from poolproof.explain import assurance_note
 from poolproof.fleet import Role
+from poolproof.proof_words import assurance_note
 from poolproof.utc import utc
 from poolproof.verification import State
 

@@ -18,17 +18,22 @@ from typing import Final
 
 from poolproof.instructions import remarks
 from poolproof.instructions.model import Instructions, Network, Request, Step, show
+from poolproof.refusal import RefusalKind
 from poolproof.target import Family
 from poolproof.variant import Variant
 
 _NFT_TABLE: Final = {Family.IPV4: "table ip poolproof", Family.IPV6: "table ip6 poolproof"}
-_NFT_PROHIBITED: Final = {
-    Family.IPV4: "reject with icmp type admin-prohibited",
-    Family.IPV6: "reject with icmpv6 type admin-prohibited",
+_NFT_REJECT: Final = {
+    (Family.IPV4, RefusalKind.ADMIN_PROHIBITED): "reject with icmp type admin-prohibited",
+    (Family.IPV4, RefusalKind.PORT_UNREACHABLE): "reject with icmp type port-unreachable",
+    (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "reject with icmpv6 type admin-prohibited",
+    (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "reject with icmpv6 type port-unreachable",
 }
-_NFT_REJECT_SHOWN: Final = {
-    Family.IPV4: "`reject with icmp admin-prohibited`",
-    Family.IPV6: "`reject with icmpv6 admin-prohibited`",
+_IPTABLES_REJECT: Final = {
+    (Family.IPV4, RefusalKind.ADMIN_PROHIBITED): "icmp-admin-prohibited",
+    (Family.IPV4, RefusalKind.PORT_UNREACHABLE): "icmp-port-unreachable",
+    (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "icmp6-adm-prohibited",
+    (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "icmp6-port-unreachable",
 }
 _NOT_KEPT: Final = "The rules are gone after a reboot."
 
@@ -70,11 +75,12 @@ def nft_steps(request: Request) -> tuple[Step, ...]:
     if remarks.all_prefixes(request):
         return (easiest,)
     where = _NFT_TABLE[request.family].removeprefix("table ")
+    inserts = "; ".join(f"insert rule {where} input {rule}" for rule in _nft_rejects(request))
     stronger = Step(
-        text="Stronger: one line more. It refuses the packets before the other rule drops them.",
-        commands=(f"nft 'insert rule {where} input {packets} counter {_NFT_PROHIBITED[request.family]}'",),
+        text=f"Stronger: one line more. It refuses the packets before the other rule drops them, {remarks.TWO_WAYS}.",
+        commands=(f"nft '{inserts}'",),
         check=_nft_check(request),
-        expect=f"a rule that ends in {_NFT_REJECT_SHOWN[request.family]}, above the one that ends in `drop`",
+        expect="a rule that ends in `reject` for each way, above the one that ends in `drop`",
     )
     return easiest, stronger
 
@@ -88,16 +94,16 @@ def nft_undo(request: Request, text: str = "Delete the table, and with it all it
 def nft_reject(request: Request) -> Step:
     """One line that refuses the verifiers in front of a daemon that could only be silent."""
     table = _NFT_TABLE[request.family]
-    rule = f"{_nft_verifiers(request)} counter {_NFT_PROHIBITED[request.family]}"
-    chain = f"chain input {{ type filter hook input priority -150; {rule}; }};"
+    rules = " ".join(f"{rule};" for rule in _nft_rejects(request))
+    chain = f"chain input {{ type filter hook input priority -150; {rules} }};"
     return Step(
         text=(
-            "Stronger: one line more. Let the firewall (nftables) refuse the packets before the daemon sees them."
-            " Without nftables, take the instructions for iptables instead."
+            "Stronger: one line more. Let the firewall (nftables) refuse the packets before the daemon sees them,"
+            f" {remarks.TWO_WAYS}. Without nftables, take the instructions for iptables instead."
         ),
         commands=(f"nft '{table}; delete {table}; {table} {{ {chain} }}'",),
         check=_nft_check(request),
-        expect=f"a rule that ends in {_NFT_REJECT_SHOWN[request.family]}",
+        expect="a rule that ends in `reject` for each way",
     )
 
 
@@ -170,19 +176,19 @@ def _iptables_steps(request: Request, program: str) -> tuple[Step, ...]:
     )
     if remarks.all_prefixes(request):
         return (easiest,)
-    sources = ",".join(show(network) for network in request.verifier_networks)
+    rejects = (
+        f"{program} -I POOLPROOF -s {','.join(map(show, networks))} {to_port}"
+        f" -j REJECT --reject-with {_IPTABLES_REJECT[request.family, kind]}"
+        for kind, networks in request.refusals
+    )
     stronger = Step(
-        text="Stronger: one line more. It refuses the packets before the other rules drop them.",
-        commands=(
-            f"{program} -I POOLPROOF -s {sources} {to_port} -j REJECT --reject-with {_PROHIBITED[request.family]}",
-        ),
+        text=f"Stronger: one line more. It refuses the packets before the other rules drop them, {remarks.TWO_WAYS}.",
+        commands=(" && ".join(rejects),),
         check=(f"{program} -nvL POOLPROOF",),
         expect="a REJECT for each verifier above the DROP lines",
     )
     return easiest, stronger
 
-
-_PROHIBITED: Final = {Family.IPV4: "icmp-admin-prohibited", Family.IPV6: "icmp6-adm-prohibited"}
 
 _U32_MODE_3: Final = {
     Family.IPV4: "0>>22&0x3C@8>>24&0x07=0x03",
@@ -224,6 +230,13 @@ def _nft_check(request: Request) -> tuple[str, ...]:
 
 def _nft_verifiers(request: Request) -> str:
     return f"{_nft_sources(request.verifier_networks)} udp dport {request.target.port}"
+
+
+def _nft_rejects(request: Request) -> tuple[str, ...]:
+    return tuple(
+        f"{_nft_sources(networks)} udp dport {request.target.port} counter {_NFT_REJECT[request.family, kind]}"
+        for kind, networks in request.refusals
+    )
 
 
 def _nft_sources(networks: tuple[Network, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from poolproof.instructions import remarks
 from poolproof.instructions.model import Instructions, Request, Step, show
+from poolproof.refusal import RefusalKind
 from poolproof.target import Family
 from poolproof.variant import Variant
 
@@ -24,8 +25,9 @@ def generic(request: Request) -> Instructions:
         steps.append(
             Step(
                 text=(
-                    "Stronger: take `reject` instead of `drop` as the action (some call it `refuse` or `deny with"
-                    " ICMP`; administratively prohibited or port unreachable, both will do)."
+                    "Stronger: take `reject` (some call it `refuse` or `deny with ICMP`) instead of `drop`, with the"
+                    f" ICMP code that was drawn for each verifier: {_ways(request)}. No rate limiter refuses in two"
+                    " ways; with a device that has only one, the proof stays medium."
                 )
             )
         )
@@ -61,6 +63,18 @@ def generic(request: Request) -> Instructions:
             "Behind a NAT that changes the destination, write the server's inner address and port as the destination.",
             *remarks.caveats(request),
         ),
+    )
+
+
+def _ways(request: Request) -> str:
+    codes = {
+        (Family.IPV4, RefusalKind.ADMIN_PROHIBITED): "administratively prohibited (type 3, code 13)",
+        (Family.IPV4, RefusalKind.PORT_UNREACHABLE): "port unreachable (type 3, code 3)",
+        (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "administratively prohibited (type 1, code 1)",
+        (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "port unreachable (type 1, code 4)",
+    }
+    return "; ".join(
+        f"{codes[request.family, kind]} for {remarks.listed(networks)}" for kind, networks in request.refusals
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from poolproof.fleet import Perspective, Role
+from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
 
@@ -42,6 +43,7 @@ class Request:
         target: address and port under test; rules are for its family and port alone.
         monitors: who must go on being answered, at least one.
         verifiers: who must be blocked: at least one for BLOCK. Not shown for ALLOW_ONLY, which names nobody to block.
+        ways: for each verifier, in which way it shall be refused by an owner who refuses.
     """
 
     software: Software
@@ -49,12 +51,15 @@ class Request:
     target: Target
     monitors: tuple[Perspective, ...]
     verifiers: tuple[Perspective, ...] = ()
+    ways: tuple[RefusalKind, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.monitors:
             raise InvalidRequestError("monitors: give at least one, else the server could as well be switched off")
         if self.variant is Variant.BLOCK and not self.verifiers:
             raise InvalidRequestError("verifiers: the variant block needs at least one; give them or take allow-only")
+        if len(self.ways) != len(self.verifiers):
+            raise InvalidRequestError(f"ways: {len(self.ways)} for {len(self.verifiers)} verifiers; give one for each")
         for name, perspectives, role in (
             ("monitors", self.monitors, Role.ALLOWED_MONITOR),
             ("verifiers", self.verifiers, Role.MUST_BE_BLOCKED),
@@ -82,6 +87,13 @@ class Request:
     def verifier_networks(self) -> tuple[Network, ...]:
         """Sources of the verifiers in numerical order; a single address is a network of one."""
         return _networks(self.verifiers)
+
+    @property
+    def refusals(self) -> tuple[tuple[RefusalKind, tuple[Network, ...]], ...]:
+        """The ways that are asked for, each with the sources of its verifiers in numerical order."""
+        pairs = tuple(zip(self.verifiers, self.ways, strict=True))
+        grouped = ((kind, _networks(tuple(view for view, way in pairs if way is kind))) for kind in ASKED_FOR)
+        return tuple((kind, networks) for kind, networks in grouped if networks)
 
 
 @dataclass(frozen=True, slots=True)

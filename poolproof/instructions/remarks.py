@@ -8,6 +8,8 @@ from poolproof.instructions.model import Network, Request, is_single, show
 from poolproof.target import Family
 from poolproof.variant import Variant
 
+TWO_WAYS = "each verifier in the way that was drawn for it: no rate limiter refuses in two ways"
+
 
 def listed(networks: Iterable[Network]) -> str:
     """Addresses and prefixes with commas between."""
@@ -52,8 +54,8 @@ def assurance(request: Request) -> str:
         )
     return (
         "A proof by silence is medium: somebody else could make a server fall silent towards addresses that they know,"
-        " by flooding it in their name. With the stronger step your server refuses instead, in a packet that quotes"
-        " ours, and that nobody else can do: strong."
+        " by flooding it in their name. With the stronger step your server refuses instead, in packets that quote"
+        " ours and in two ways at once, and that nobody else can do: strong."
     )
 
 

@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpoolproof/v1/evidence.proto\x12\x0cpoolproof.v1\"\'\n\x06Target\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"X\n\x04Step\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x11\n\toffset_ns\x18\x02 \x01(\x04\x12\x13\n\x0bsource_slot\x18\x03 \x01(\r\"\x90\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fverification_id\x18\x02 \x01(\t\x12\x12\n\nvantage_id\x18\x03 \x01(\t\x12$\n\x06target\x18\x04 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0bstart_at_ns\x18\x06 \x01(\x06\x12!\n\x05steps\x18\x07 \x03(\x0b\x32\x12.poolproof.v1.Step\x12\x12\n\ntimeout_ns\x18\x08 \x01(\x04\x12\x11\n\tlinger_ns\x18\t \x01(\x04\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x16\n\x0ewatch_until_ns\x18\x0b \x01(\x06\x12\x0e\n\x06ticket\x18\x0c \x01(\x0c\"0\n\x05Reply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x16\n\x0ereceived_at_ns\x18\x02 \x01(\x06\"a\n\tIcmpError\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x10\n\x08offender\x18\x03 \x01(\t\x12\x0e\n\x06quoted\x18\x04 \x01(\x0c\x12\x16\n\x0ereceived_at_ns\x18\x05 \x01(\x06\"\xbb\x02\n\x08\x45xchange\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x12\n\nsent_at_ns\x18\x06 \x01(\x06\x12\x12\n\ntimeout_ns\x18\x07 \x01(\x04\x12$\n\x07replies\x18\x08 \x03(\x0b\x32\x13.poolproof.v1.Reply\x12%\n\x04icmp\x18\t \x03(\x0b\x32\x17.poolproof.v1.IcmpError\x12,\n\x05\x66\x61ult\x18\n \x01(\x0e\x32\x18.poolproof.v1.LocalFaultH\x00\x88\x01\x01\x12\x14\n\x0c\x66\x61ult_detail\x18\x0b \x01(\tB\x08\n\x06_fault\"B\n\nClockCheck\x12\x11\n\toffset_ns\x18\x01 \x01(\x12\x12\x10\n\x08\x65rror_ns\x18\x02 \x01(\x04\x12\x0f\n\x07samples\x18\x03 \x01(\r\"\x86\x01\n\rUnaskedPacket\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.poolproof.v1.UnaskedKind\x12\x16\n\x0ereceived_at_ns\x18\x02 \x01(\x06\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x01(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\"\x80\x01\n\x07\x43\x61pture\x12\x10\n\x08since_ns\x18\x01 \x01(\x06\x12\x10\n\x08until_ns\x18\x02 \x01(\x06\x12,\n\x07unasked\x18\x03 \x03(\x0b\x32\x1b.poolproof.v1.UnaskedPacket\x12\x15\n\runasked_total\x18\x04 \x01(\x04\x12\x0c\n\x04lost\x18\x05 \x01(\x04\"\x97\x02\n\x06Report\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nvantage_id\x18\x02 \x01(\t\x12)\n\texchanges\x18\x03 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12.\n\x0e\x63ontrol_before\x18\x04 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12-\n\rcontrol_after\x18\x05 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12\'\n\x05\x63lock\x18\x06 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\x12&\n\x07\x63\x61pture\x18\x07 \x01(\x0b\x32\x15.poolproof.v1.Capture\x12\x0e\n\x06ticket\x18\x08 \x01(\x0c*J\n\x0c\x45xchangeKind\x12\x1d\n\x19\x45XCHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XCHANGE_KIND_CLIENT_V4\x10\x01*\xf4\x01\n\nLocalFault\x12\x1b\n\x17LOCAL_FAULT_UNSPECIFIED\x10\x00\x12\x1d\n\x19LOCAL_FAULT_GUARD_REFUSED\x10\x01\x12\x1b\n\x17LOCAL_FAULT_CLOCK_WRONG\x10\x02\x12\x1c\n\x18LOCAL_FAULT_MISSED_START\x10\x03\x12\x1b\n\x17LOCAL_FAULT_INTERRUPTED\x10\x04\x12\x18\n\x14LOCAL_FAULT_DRAINING\x10\x05\x12\x1b\n\x17LOCAL_FAULT_BIND_FAILED\x10\x06\x12\x1b\n\x17LOCAL_FAULT_SEND_FAILED\x10\x07*X\n\x0bUnaskedKind\x12\x1c\n\x18UNASKED_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10UNASKED_KIND_UDP\x10\x01\x12\x15\n\x11UNASKED_KIND_ICMP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpoolproof/v1/evidence.proto\x12\x0cpoolproof.v1\"\'\n\x06Target\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"h\n\x04Step\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x11\n\toffset_ns\x18\x02 \x01(\x04\x12\x13\n\x0bsource_slot\x18\x03 \x01(\r\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x90\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fverification_id\x18\x02 \x01(\t\x12\x12\n\nvantage_id\x18\x03 \x01(\t\x12$\n\x06target\x18\x04 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0bstart_at_ns\x18\x06 \x01(\x06\x12!\n\x05steps\x18\x07 \x03(\x0b\x32\x12.poolproof.v1.Step\x12\x12\n\ntimeout_ns\x18\x08 \x01(\x04\x12\x11\n\tlinger_ns\x18\t \x01(\x04\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x16\n\x0ewatch_until_ns\x18\x0b \x01(\x06\x12\x0e\n\x06ticket\x18\x0c \x01(\x0c\"0\n\x05Reply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x16\n\x0ereceived_at_ns\x18\x02 \x01(\x06\"a\n\tIcmpError\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x10\n\x08offender\x18\x03 \x01(\t\x12\x0e\n\x06quoted\x18\x04 \x01(\x0c\x12\x16\n\x0ereceived_at_ns\x18\x05 \x01(\x06\"\xbb\x02\n\x08\x45xchange\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x12\n\nsent_at_ns\x18\x06 \x01(\x06\x12\x12\n\ntimeout_ns\x18\x07 \x01(\x04\x12$\n\x07replies\x18\x08 \x03(\x0b\x32\x13.poolproof.v1.Reply\x12%\n\x04icmp\x18\t \x03(\x0b\x32\x17.poolproof.v1.IcmpError\x12,\n\x05\x66\x61ult\x18\n \x01(\x0e\x32\x18.poolproof.v1.LocalFaultH\x00\x88\x01\x01\x12\x14\n\x0c\x66\x61ult_detail\x18\x0b \x01(\tB\x08\n\x06_fault\"B\n\nClockCheck\x12\x11\n\toffset_ns\x18\x01 \x01(\x12\x12\x10\n\x08\x65rror_ns\x18\x02 \x01(\x04\x12\x0f\n\x07samples\x18\x03 \x01(\r\"\x86\x01\n\rUnaskedPacket\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.poolproof.v1.UnaskedKind\x12\x16\n\x0ereceived_at_ns\x18\x02 \x01(\x06\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x01(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\"\x80\x01\n\x07\x43\x61pture\x12\x10\n\x08since_ns\x18\x01 \x01(\x06\x12\x10\n\x08until_ns\x18\x02 \x01(\x06\x12,\n\x07unasked\x18\x03 \x03(\x0b\x32\x1b.poolproof.v1.UnaskedPacket\x12\x15\n\runasked_total\x18\x04 \x01(\x04\x12\x0c\n\x04lost\x18\x05 \x01(\x04\"\x97\x02\n\x06Report\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nvantage_id\x18\x02 \x01(\t\x12)\n\texchanges\x18\x03 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12.\n\x0e\x63ontrol_before\x18\x04 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12-\n\rcontrol_after\x18\x05 \x03(\x0b\x32\x16.poolproof.v1.Exchange\x12\'\n\x05\x63lock\x18\x06 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\x12&\n\x07\x63\x61pture\x18\x07 \x01(\x0b\x32\x15.poolproof.v1.Capture\x12\x0e\n\x06ticket\x18\x08 \x01(\x0c*J\n\x0c\x45xchangeKind\x12\x1d\n\x19\x45XCHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XCHANGE_KIND_CLIENT_V4\x10\x01*\xf4\x01\n\nLocalFault\x12\x1b\n\x17LOCAL_FAULT_UNSPECIFIED\x10\x00\x12\x1d\n\x19LOCAL_FAULT_GUARD_REFUSED\x10\x01\x12\x1b\n\x17LOCAL_FAULT_CLOCK_WRONG\x10\x02\x12\x1c\n\x18LOCAL_FAULT_MISSED_START\x10\x03\x12\x1b\n\x17LOCAL_FAULT_INTERRUPTED\x10\x04\x12\x18\n\x14LOCAL_FAULT_DRAINING\x10\x05\x12\x1b\n\x17LOCAL_FAULT_BIND_FAILED\x10\x06\x12\x1b\n\x17LOCAL_FAULT_SEND_FAILED\x10\x07*X\n\x0bUnaskedKind\x12\x1c\n\x18UNASKED_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10UNASKED_KIND_UDP\x10\x01\x12\x15\n\x11UNASKED_KIND_ICMP\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.evidence_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXCHANGEKIND']._serialized_start=1536
-  _globals['_EXCHANGEKIND']._serialized_end=1610
-  _globals['_LOCALFAULT']._serialized_start=1613
-  _globals['_LOCALFAULT']._serialized_end=1857
-  _globals['_UNASKEDKIND']._serialized_start=1859
-  _globals['_UNASKEDKIND']._serialized_end=1947
+  _globals['_EXCHANGEKIND']._serialized_start=1552
+  _globals['_EXCHANGEKIND']._serialized_end=1626
+  _globals['_LOCALFAULT']._serialized_start=1629
+  _globals['_LOCALFAULT']._serialized_end=1873
+  _globals['_UNASKEDKIND']._serialized_start=1875
+  _globals['_UNASKEDKIND']._serialized_end=1963
   _globals['_TARGET']._serialized_start=45
   _globals['_TARGET']._serialized_end=84
   _globals['_STEP']._serialized_start=86
-  _globals['_STEP']._serialized_end=174
-  _globals['_JOB']._serialized_start=177
-  _globals['_JOB']._serialized_end=449
-  _globals['_REPLY']._serialized_start=451
-  _globals['_REPLY']._serialized_end=499
-  _globals['_ICMPERROR']._serialized_start=501
-  _globals['_ICMPERROR']._serialized_end=598
-  _globals['_EXCHANGE']._serialized_start=601
-  _globals['_EXCHANGE']._serialized_end=916
-  _globals['_CLOCKCHECK']._serialized_start=918
-  _globals['_CLOCKCHECK']._serialized_end=984
-  _globals['_UNASKEDPACKET']._serialized_start=987
-  _globals['_UNASKEDPACKET']._serialized_end=1121
-  _globals['_CAPTURE']._serialized_start=1124
-  _globals['_CAPTURE']._serialized_end=1252
-  _globals['_REPORT']._serialized_start=1255
-  _globals['_REPORT']._serialized_end=1534
+  _globals['_STEP']._serialized_end=190
+  _globals['_JOB']._serialized_start=193
+  _globals['_JOB']._serialized_end=465
+  _globals['_REPLY']._serialized_start=467
+  _globals['_REPLY']._serialized_end=515
+  _globals['_ICMPERROR']._serialized_start=517
+  _globals['_ICMPERROR']._serialized_end=614
+  _globals['_EXCHANGE']._serialized_start=617
+  _globals['_EXCHANGE']._serialized_end=932
+  _globals['_CLOCKCHECK']._serialized_start=934
+  _globals['_CLOCKCHECK']._serialized_end=1000
+  _globals['_UNASKEDPACKET']._serialized_start=1003
+  _globals['_UNASKEDPACKET']._serialized_end=1137
+  _globals['_CAPTURE']._serialized_start=1140
+  _globals['_CAPTURE']._serialized_end=1268
+  _globals['_REPORT']._serialized_start=1271
+  _globals['_REPORT']._serialized_end=1550
 # @@protoc_insertion_point(module_scope)

@@ -123,21 +123,25 @@ class Step(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     OFFSET_NS_FIELD_NUMBER: _builtins.int
     SOURCE_SLOT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     kind: Global___ExchangeKind.ValueType
     offset_ns: _builtins.int
     """After the job's start; at most an hour."""
     source_slot: _builtins.int
     """Steps with one slot share a source address where the source is a prefix."""
+    source: _builtins.str
+    """A part of the job's prefix that this step draws its address from; empty: all of it."""
     def __init__(
         self,
         *,
         kind: Global___ExchangeKind.ValueType = ...,
         offset_ns: _builtins.int = ...,
         source_slot: _builtins.int = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "offset_ns", b"offset_ns", "source_slot", b"source_slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "offset_ns", b"offset_ns", "source", b"source", "source_slot", b"source_slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

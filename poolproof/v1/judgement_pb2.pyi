@@ -186,6 +186,36 @@ OUTCOME_MALFORMED: Outcome.ValueType  # 7
 OUTCOME_PROBE_FAILED: Outcome.ValueType  # 8
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _RefusalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefusalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefusalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUSAL_KIND_UNSPECIFIED: _RefusalKind.ValueType  # 0
+    REFUSAL_KIND_ADMIN_PROHIBITED: _RefusalKind.ValueType  # 1
+    """ICMP 3/13, ICMPv6 1/1."""
+    REFUSAL_KIND_PORT_UNREACHABLE: _RefusalKind.ValueType  # 2
+    """ICMP 3/3, ICMPv6 1/4."""
+    REFUSAL_KIND_KISS: _RefusalKind.ValueType  # 3
+    """Kiss code DENY or RSTR."""
+    REFUSAL_KIND_OTHER: _RefusalKind.ValueType  # 4
+    """Any other refusal by ICMP."""
+
+class RefusalKind(_RefusalKind, metaclass=_RefusalKindEnumTypeWrapper):
+    """In what way a request was refused."""
+
+REFUSAL_KIND_UNSPECIFIED: RefusalKind.ValueType  # 0
+REFUSAL_KIND_ADMIN_PROHIBITED: RefusalKind.ValueType  # 1
+"""ICMP 3/13, ICMPv6 1/1."""
+REFUSAL_KIND_PORT_UNREACHABLE: RefusalKind.ValueType  # 2
+"""ICMP 3/3, ICMPv6 1/4."""
+REFUSAL_KIND_KISS: RefusalKind.ValueType  # 3
+"""Kiss code DENY or RSTR."""
+REFUSAL_KIND_OTHER: RefusalKind.ValueType  # 4
+"""Any other refusal by ICMP."""
+Global___RefusalKind: _TypeAlias = RefusalKind  # noqa: Y015
+
 class _Reason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -364,15 +394,12 @@ class Path(_message.Message):
     ASKED_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     PREFIX_LIMITED_FIELD_NUMBER: _builtins.int
-    REFUSED_FIELD_NUMBER: _builtins.int
     ANSWERED_UNTIL_NS_FIELD_NUMBER: _builtins.int
     WATCHED_FIELD_NUMBER: _builtins.int
     UNASKED_FIELD_NUMBER: _builtins.int
     asked: _builtins.int
     answered: _builtins.int
     prefix_limited: _builtins.bool
-    refused: _builtins.int
-    """Exchanges of the baseline that were refused."""
     answered_until_ns: _builtins.int
     """When the last answer of the baseline came; 0: there was none."""
     watched: _builtins.bool
@@ -385,14 +412,13 @@ class Path(_message.Message):
         asked: _builtins.int = ...,
         answered: _builtins.int = ...,
         prefix_limited: _builtins.bool = ...,
-        refused: _builtins.int = ...,
         answered_until_ns: _builtins.int = ...,
         watched: _builtins.bool = ...,
         unasked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_until_ns", b"answered_until_ns", "asked", b"asked", "prefix_limited", b"prefix_limited", "refused", b"refused", "unasked", b"unasked", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_until_ns", b"answered_until_ns", "asked", b"asked", "prefix_limited", b"prefix_limited", "unasked", b"unasked", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,7 +434,13 @@ class Row(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     EXPECTED_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    NEIGHBOUR_FIELD_NUMBER: _builtins.int
     kind: _evidence_pb2.ExchangeKind.ValueType
+    refusal: Global___RefusalKind.ValueType
+    """In which way it shall be refused, if at all; missing where none is asked for."""
+    neighbour: _builtins.str
+    """Of a prefix: its other half, which the owner is not told and which must be answered; or empty."""
     @_builtins.property
     def perspective(self) -> Global___Perspective: ...
     @_builtins.property
@@ -424,12 +456,16 @@ class Row(_message.Message):
         kind: _evidence_pb2.ExchangeKind.ValueType = ...,
         expected: _abc.Iterable[Global___Expectation.ValueType] | None = ...,
         path: Global___Path | None = ...,
+        refusal: Global___RefusalKind.ValueType | None = ...,
+        neighbour: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "perspective", b"perspective"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "path", b"path", "perspective", b"perspective", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "kind", b"kind", "path", b"path", "perspective", b"perspective"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "expected", b"expected", "kind", b"kind", "neighbour", b"neighbour", "path", b"path", "perspective", b"perspective", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
+    _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refusal) -> _WhichOneofReturnType__refusal | None: ...
 
 Global___Row: _TypeAlias = Row  # noqa: Y015
 
@@ -514,6 +550,8 @@ class Observation(_message.Message):
     WATCHED_FIELD_NUMBER: _builtins.int
     UNASKED_FIELD_NUMBER: _builtins.int
     UNASKED_TOTAL_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    NEIGHBOUR_ANSWERED_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     round: _builtins.int
     outcome: Global___Outcome.ValueType
@@ -527,6 +565,10 @@ class Observation(_message.Message):
     """The probe's tripwire has watched without a gap from before the baseline's last answer up to the end of this exchange."""
     unasked_total: _builtins.int
     """How many there were."""
+    refusal: Global___RefusalKind.ValueType
+    """In which way the request was refused, if it was."""
+    neighbour_answered: _builtins.bool
+    """The other half of the prefix was answered in the same round."""
     @_builtins.property
     def unasked(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.UnaskedPacket]:
         """What came since the baseline's last answer that nobody had asked for: the first ones, at most 3."""
@@ -544,12 +586,16 @@ class Observation(_message.Message):
         watched: _builtins.bool = ...,
         unasked: _abc.Iterable[_evidence_pb2.UnaskedPacket] | None = ...,
         unasked_total: _builtins.int = ...,
+        refusal: Global___RefusalKind.ValueType | None = ...,
+        neighbour_answered: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source", "unasked", b"unasked", "unasked_total", b"unasked_total", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "neighbour_answered", b"neighbour_answered", "outcome", b"outcome", "packet", b"packet", "received_at_ns", b"received_at_ns", "refusal", b"refusal", "round", b"round", "row", b"row", "sent_at_ns", b"sent_at_ns", "source", b"source", "unasked", b"unasked", "unasked_total", b"unasked_total", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
+    _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refusal) -> _WhichOneofReturnType__refusal | None: ...
 
 Global___Observation: _TypeAlias = Observation  # noqa: Y015
 

@@ -53,7 +53,12 @@ def job_to_wire(job: Job) -> pb.Job:
         source=job.source,
         start_at_ns=job.start_at_ns,
         steps=[
-            pb.Step(kind=KINDS.to_wire(step.kind), offset_ns=step.offset_ns, source_slot=step.source_slot)
+            pb.Step(
+                kind=KINDS.to_wire(step.kind),
+                offset_ns=step.offset_ns,
+                source_slot=step.source_slot,
+                source=step.source,
+            )
             for step in job.steps
         ],
         timeout_ns=job.timeout_ns,
@@ -103,6 +108,7 @@ def _step_from_wire(message: pb.Step, field: str) -> Step:
         kind=KINDS.from_wire(f"{field}.kind", message.kind),
         offset_ns=checks.number(f"{field}.offset_ns", message.offset_ns, 0, MAX_OFFSET_NS),
         source_slot=checks.number(f"{field}.source_slot", message.source_slot, 0, MAX_SOURCE_SLOT),
+        source=checks.prefix(f"{field}.source", message.source) if message.source else "",
     )
 
 

@@ -10,6 +10,7 @@ from poolproof.fleet import Perspective, Rir, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
+from poolproof.refusal import RefusalKind
 from poolproof.v1 import judgement_pb2 as pb
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
@@ -30,6 +31,7 @@ VARIANTS: Final = checks.EnumNames(Variant, "VARIANT", pb.Variant.items())
 SCOPES: Final = checks.EnumNames(Scope, "SCOPE", pb.Scope.items())
 ASSURANCES: Final = checks.EnumNames(Assurance, "ASSURANCE", pb.Assurance.items())
 EXPECTATIONS: Final = checks.EnumNames(Expectation, "EXPECTATION", pb.Expectation.items())
+REFUSALS: Final = checks.EnumNames(RefusalKind, "REFUSAL_KIND", pb.RefusalKind.items())
 OUTCOMES: Final = checks.EnumNames(Outcome, "OUTCOME", pb.Outcome.items())
 REASONS: Final = checks.EnumNames(Reason, "REASON", pb.Reason.items())
 CEILINGS: Final = checks.EnumNames(Ceiling, "CEILING", pb.Ceiling.items())
@@ -108,7 +110,6 @@ def path_to_wire(path: Path) -> pb.Path:
         asked=path.asked,
         answered=path.answered,
         prefix_limited=path.prefix_limited,
-        refused=path.refused,
         answered_until_ns=path.answered_until_ns,
         watched=path.watched,
         unasked=path.unasked,
@@ -126,7 +127,6 @@ def path_from_wire(message: pb.Path, field: str = "path") -> Path:
         asked=message.asked,
         answered=checks.number(f"{field}.answered", message.answered, 0, message.asked),
         prefix_limited=message.prefix_limited,
-        refused=message.refused,
         answered_until_ns=until_ns,
         watched=message.watched,
         unasked=message.unasked,
@@ -144,6 +144,8 @@ def challenge_to_wire(challenge: Challenge) -> pb.Challenge:
                 kind=KINDS.to_wire(row.kind),
                 expected=map(EXPECTATIONS.to_wire, row.expected),
                 path=path_to_wire(row.path),
+                refusal=None if row.refusal is None else REFUSALS.to_wire(row.refusal),
+                neighbour=row.neighbour,
             )
             for row in challenge.rows
         ],
@@ -178,6 +180,8 @@ def _row_from_wire(message: pb.Row, field: str) -> Row:
         kind=KINDS.from_wire(f"{field}.kind", message.kind),
         expected=tuple(EXPECTATIONS.from_wire(f"{field}.expected", number) for number in message.expected),
         path=path_from_wire(message.path, f"{field}.path"),
+        refusal=REFUSALS.from_wire(f"{field}.refusal", message.refusal) if message.HasField("refusal") else None,
+        neighbour=checks.prefix(f"{field}.neighbour", message.neighbour) if message.neighbour else "",
     )
 
 
@@ -210,6 +214,8 @@ def observation_to_wire(seen: Observation) -> pb.Observation:
         watched=seen.watched,
         unasked=map(unasked_to_wire, seen.unasked),
         unasked_total=seen.unasked_total,
+        refusal=None if seen.refusal is None else REFUSALS.to_wire(seen.refusal),
+        neighbour_answered=seen.neighbour_answered,
     )
 
 
@@ -230,6 +236,8 @@ def observation_from_wire(message: pb.Observation, field: str = "observation") -
         watched=message.watched,
         unasked=unasked_from_wire(message.unasked, f"{field}.unasked", MAX_SIGHTED),
         unasked_total=message.unasked_total,
+        refusal=REFUSALS.from_wire(f"{field}.refusal", message.refusal) if message.HasField("refusal") else None,
+        neighbour_answered=message.neighbour_answered,
     )
 
 

@@ -68,7 +68,14 @@ def report(
         sent_ns = job.start_at_ns + step.offset_ns
         request = client_request(0xABCDEF00 + i)
         seen = Exchange(
-            step.kind, request, job.source, job.target.address, job.target.port, sent_ns, job.timeout_ns, fault=fault
+            step.kind,
+            request,
+            step.source or job.source,
+            job.target.address,
+            job.target.port,
+            sent_ns,
+            job.timeout_ns,
+            fault=fault,
         )
         if fault is None and (answered(i) if callable(answered) else answered):
             arrived_ns = sent_ns + (job.timeout_ns + 1 if late else _RTT_NS)
@@ -91,6 +98,15 @@ def _control(job: Job) -> Exchange:
     )
 
 
+def by_step(verification: Verification, job: Job) -> Callable[[int], bool]:
+    """Which steps of a job of a round a server answers whose owner enacted the challenge: a prefix's other half too."""
+    assert verification.attempt is not None
+    assert verification.attempt.challenge is not None
+    rows = verification.attempt.challenge.rows
+    row = next(row for row in rows if row.perspective.vantage == job.vantage)
+    return lambda i: row.expected[0] is Expectation.ANSWER or job.steps[i].source == row.neighbour != ""
+
+
 def obeyed(verification: Verification, job: Job) -> bool:
     """Whether a server whose owner enacted the challenge answers this job of a round."""
     assert verification.attempt is not None
@@ -111,7 +127,9 @@ def report_all(
     """Every dispatched job reported in time; what the last report leads to."""
     at_ns, jobs, before = ends_ns(step.dispatch), step.dispatch, step.verification
     for job in jobs:
-        wanted = answered(before, job) if callable(answered) else answered
+        wanted: Callable[[int], bool] | bool = answered(before, job) if callable(answered) else answered
+        if callable(answered) and not wanted:
+            wanted = by_step(before, job)
         step = handle(step.verification, Reported(report(job, wanted, refused=refused)), at_ns, POLICY)
     return step
 

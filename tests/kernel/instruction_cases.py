@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from poolproof.fleet import Perspective, Rir, Role
 from poolproof.ids import VantageId
 from poolproof.instructions import Request, Software
+from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
 
@@ -39,6 +40,11 @@ def verifiers(*sources: str) -> tuple[Perspective, ...]:
     return perspectives(Role.MUST_BE_BLOCKED, sources)
 
 
+def ways(*sources: str) -> tuple[RefusalKind, ...]:
+    """In turn."""
+    return tuple(ASKED_FOR[number % 2] for number, _ in enumerate(sources))
+
+
 def request(software: Software, variant: Variant, family: Family, port: int = 123) -> Request:
     """The cohort of the golden files."""
     return Request(
@@ -47,4 +53,5 @@ def request(software: Software, variant: Variant, family: Family, port: int = 12
         Target(TARGETS[family], port),
         monitors(*MONITORS[family]),
         verifiers(*VERIFIERS[family]),
+        ways(*VERIFIERS[family]),
     )

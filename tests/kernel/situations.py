@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from poolproof.fleet import Perspective, Rir, Role
 from poolproof.ids import VantageId
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
+from poolproof.refusal import ASKED_FOR
 from poolproof.variant import Variant
 
 CLEAN = Path(8, 8, watched=True)
@@ -35,9 +37,12 @@ def challenge(
     rows = []
     for i, role in enumerate(roles):
         asn = asns[i - monitors] if asns is not None and monitors <= i < monitors + silent else 64500 + i
-        source = f"2001:db8:{i}::/64" if prefix and role is Role.MUST_BE_BLOCKED else f"192.0.2.{i + 1}"
+        halved = prefix and role is Role.MUST_BE_BLOCKED
+        source = f"2001:db8:{i}::/65" if halved else f"192.0.2.{i + 1}"
         view = Perspective(VantageId(f"v{i:02}"), role, source, asn, RIRS[i % 5])
-        rows.append(Row(view, ExchangeKind.CLIENT_V4, (expectation(variant, role),), path))
+        other = f"2001:db8:{i}:0:8000::/65" if halved else ""
+        way = ASKED_FOR[i % 2] if role is Role.MUST_BE_BLOCKED else None
+        rows.append(Row(view, ExchangeKind.CLIENT_V4, (expectation(variant, role),), path, way, other))
     return Challenge(Method.DIFFERENTIAL, variant, tuple(rows), aim)
 
 
@@ -58,7 +63,17 @@ def enacted(asked: Challenge, count: int, silence: Outcome = Outcome.SILENT) -> 
 
 
 def observed(asked: Challenge, count: int, see: Callable[[Row, int], Outcome]) -> tuple[Observation, ...]:
-    return tuple(Observation(i, n, see(row, n), watched=True) for n in range(count) for i, row in enumerate(asked.rows))
+    return tuple(
+        Observation(
+            *(i, n, outcome),
+            watched=True,
+            refusal=row.refusal if outcome is Outcome.REFUSED else None,
+            neighbour_answered=bool(row.neighbour),
+        )
+        for n in range(count)
+        for i, row in enumerate(asked.rows)
+        for outcome in (see(row, n),)
+    )
 
 
 outcomes = st.sampled_from(Outcome)
@@ -91,5 +106,5 @@ def evidence(draw: st.DrawFn) -> tuple[Challenge, tuple[Round, ...], tuple[Obser
     seen = list(enacted(asked, count, silence))
     for index in draw(st.lists(st.integers(0, len(seen) - 1), max_size=8)):
         odd = draw(outcomes if draw(st.booleans()) else quiet_outcomes)
-        seen[index] = Observation(seen[index].row, seen[index].round, odd, received_at_ns=index, watched=True)
+        seen[index] = replace(seen[index], outcome=odd, received_at_ns=index)
     return asked, rounds(asked, count), tuple(seen)

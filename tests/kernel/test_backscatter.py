@@ -9,11 +9,11 @@ import pytest
 
 from poolproof.capture import Capture, UnaskedKind, UnaskedPacket
 from poolproof.fleet import Role
-from poolproof.ids import VantageId
 from poolproof.job import Job, Report
 from poolproof.lifecycle import handle
 from poolproof.plan import baseline_ends_ns, round_ends_ns
 from poolproof.policy import Assurance
+from poolproof.target import whole
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason
 from poolproof.verification import Reported, State, Step, Verification
@@ -23,6 +23,7 @@ from tests.kernel.fleets import (
     TARGET6,
     attempt_of,
     begin,
+    by_step,
     challenged,
     ends_ns,
     first_round,
@@ -141,24 +142,33 @@ def test_a_path_that_was_not_watched_in_the_baseline_is_never_watched() -> None:
     assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.UNWATCHED)
 
 
-def test_refusals_in_the_baseline_are_remembered() -> None:
-    """A limiter that rejects: one exchange of eight of one candidate was refused."""
+def test_silence_of_both_halves_of_a_prefix_is_a_limit_by_prefix_as_well_as_an_owners_rule() -> None:
+    """The owner was told one half. Somebody who floods from it fills a firewall's limit for all of it."""
+    verification = challenged(target=TARGET6, prefix=True)
+    verdict = proven(verification, lambda held, job: report(job, obeyed(held, job)))
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.FORGEABLE_SILENCE)
 
-    def see(_: Verification, job: Job) -> Report:
-        limited = job.vantage == first
-        return report(job, lambda i: not (limited and i == 7), refused=limited)
 
-    first = attempt_of(challenged()).candidates[0].vantage.id
-    done = reported(handle(requested(), begin(), START_NS, POLICY), see).verification
-    paths = {entry.vantage: entry.path for entry in attempt_of(done).paths}
-    path = paths[VantageId(first)]
-    assert path is not None
-    assert (path.asked, path.answered, path.refused) == (8, 7, 1)
+def test_the_owner_is_told_one_half_of_each_prefix_and_the_other_is_asked_as_well() -> None:
+    fired = first_round(challenged(target=TARGET6, prefix=True))
+    challenge = attempt_of(fired.verification).challenge
+    assert challenge is not None
+    told = {row.perspective.vantage: row for row in challenge.rows if row.neighbour}
+    assert len(told) == POLICY.must_be_silent
+    for job in fired.dispatch:
+        row = told.get(job.vantage)
+        if row is None:
+            assert [step.source for step in job.steps] == [""]
+            continue
+        assert {step.source for step in job.steps} == {row.perspective.source, row.neighbour}
+        assert job.source == whole(row.neighbour) == whole(row.perspective.source)
+    lower = {row.perspective.source < row.neighbour for row in told.values()}
+    assert lower == {True, False}, "which half is drawn"
 
 
 def test_silence_at_a_prefix_is_watched_as_a_whole() -> None:
     verification = challenged(target=TARGET6, prefix=True)
-    verdict = proven(verification, lambda held, job: report(job, obeyed(held, job)))
+    verdict = proven(verification, lambda held, job: report(job, by_step(held, job)))
     assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.PREFIX)
     challenge = attempt_of(verification).challenge
     assert challenge is not None

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolproof.challenge import Path
 from poolproof.classify import answering_reply, classify, classify_report, refusing_error
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.ids import JobId, VantageId
 from poolproof.job import ClockCheck, Report
 from poolproof.ntp import client_request
 from poolproof.outcome import Outcome
-from poolproof.plan import observations
+from poolproof.plan import observation
+from tests.kernel.situations import challenge
 
 SENT_NS, TIMEOUT_NS, RTT_NS = 1_794_000_000_000_000_000, 1_500_000_000, 30_000_000
 REQUEST = client_request(0x0123456789ABCDEF)
@@ -190,14 +190,17 @@ def test_silence_is_silence_only_between_two_answers_of_control_servers(
     assert classify_report(_report(before, after)) == (outcome,)
 
 
+ROW = challenge().rows[0]
+
+
 def test_what_is_recorded_is_the_packet_that_decided() -> None:
     """Not the first that came: that may be a forged one."""
     refused = exchange(icmp=(icmp(3, 3, quoted=client_request(7)), icmp(3, 13, quoted=REQUEST + bytes(900))))
     assert refusing_error(refused) == refused.icmp[1]
-    (seen,) = observations(replace(_report((), ()), exchanges=(refused,)), 0, 0, Path(8, 8))
+    seen = observation(replace(_report((), ()), exchanges=(refused,)), 0, ROW, 0)
     assert (seen.outcome, seen.packet) == (Outcome.REFUSED, REQUEST)
     served = exchange(reply(stratum=0, refid=b"DENY"), reply())
-    (seen,) = observations(replace(_report((), ()), exchanges=(served,)), 0, 0, Path(8, 8))
+    seen = observation(replace(_report((), ()), exchanges=(served,)), 0, ROW, 0)
     assert (seen.outcome, seen.packet) == (Outcome.REPLIED, served.replies[1].payload)
 
 

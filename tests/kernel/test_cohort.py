@@ -16,7 +16,7 @@ from poolproof.cohort import Candidate, candidates, draw
 from poolproof.fleet import Rir, Role, Vantage
 from poolproof.ids import VantageId
 from poolproof.policy import Assurance
-from poolproof.target import Target
+from poolproof.target import Target, whole
 from poolproof.variant import Variant
 from tests.kernel.fleets import POLICY, TARGET, TARGET6, fleet, vantage
 
@@ -86,10 +86,13 @@ def test_every_challenge_keeps_its_promises(
         assert challenge.witnesses
     for row in challenge.rows:
         view = row.perspective
-        assert view.source in (by_id[view.vantage].ipv4, by_id[view.vantage].ipv6, by_id[view.vantage].ipv6_prefix)
+        shown = whole(row.neighbour) if row.neighbour else view.source
+        assert shown in (by_id[view.vantage].ipv4, by_id[view.vantage].ipv6, by_id[view.vantage].ipv6_prefix)
+        assert bool(row.neighbour) is (view.is_prefix and view.role is Role.MUST_BE_BLOCKED)
+        assert not row.neighbour or whole(view.source) == shown
         assert (view.asn, view.rir) == (by_id[view.vantage].asn, by_id[view.vantage].rir)
         if any(expected.value == "silence" for expected in row.expected):
-            assert view.source == asked[view.vantage], "silence counts only where the baseline was answered"
+            assert shown == asked[view.vantage], "silence counts only where the baseline was answered"
     assert challenge.aim is within_reach(POLICY, challenge.rows, 1)
 
 

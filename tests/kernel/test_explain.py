@@ -19,6 +19,7 @@ from poolproof.fleet import Perspective, Role, Vantage
 from poolproof.ids import PolicyId, VerificationId
 from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, SECOND_NS
+from poolproof.refusal import RefusalKind
 from poolproof.target import Target
 from poolproof.utc import utc
 from poolproof.variant import Variant
@@ -81,15 +82,16 @@ def flooded(asked: Challenge, kind: UnaskedKind, count: int) -> tuple[Observatio
     )
 
 
-def limited(asked: Challenge) -> Challenge:
-    """Somebody was refused before the challenge."""
-    rows = tuple(replace(row, path=replace(row.path, refused=1)) for row in asked.rows)
-    return replace(asked, rows=rows)
+def in_one_way(asked: Challenge) -> tuple[Observation, ...]:
+    """A limiter that rejects, or an owner whose firewall knows one way to refuse."""
+    return tuple(
+        replace(o, refusal=RefusalKind.PORT_UNREACHABLE) if o.outcome is Outcome.REFUSED else o
+        for o in enacted(asked, 3, Outcome.REFUSED)
+    )
 
 
 BLOCK, HIDDEN = challenge(witnesses=2), challenge(silent=7, variant=Variant.ALLOW_ONLY)
 PREFIXES, FEW = challenge(witnesses=2, prefix=True), challenge(silent=3)
-LIMITED = limited(BLOCK)
 SEEN: dict[str, Verification] = {
     "proven-by-drop": verification(BLOCK, enacted(BLOCK, 3), 3, State.CONCLUDED),
     "proven-by-reject": verification(BLOCK, enacted(BLOCK, 3, Outcome.REFUSED), 3, State.CONCLUDED),
@@ -97,7 +99,7 @@ SEEN: dict[str, Verification] = {
     "proven-by-prefix": verification(PREFIXES, enacted(PREFIXES, 3), 3, State.CONCLUDED),
     "proven-by-chance": verification(FEW, enacted(FEW, 12), 12, State.CONCLUDED),
     "proven-unwatched": verification(HIDDEN, unwatched(HIDDEN, 3), 3, State.CONCLUDED),
-    "proven-by-doubtful-refusals": verification(LIMITED, enacted(LIMITED, 3, Outcome.REFUSED), 3, State.CONCLUDED),
+    "proven-by-doubtful-refusals": verification(BLOCK, in_one_way(BLOCK), 3, State.CONCLUDED),
     "proven-mixed": verification(
         PREFIXES,
         observed(

@@ -25,7 +25,16 @@ from poolproof.instructions import Instructions, InvalidRequestError, Request, S
 from poolproof.instructions.model import Network
 from poolproof.target import Family, Target
 from poolproof.variant import Variant
-from tests.kernel.instruction_cases import MONITORS, TARGETS, VERIFIERS, monitors, perspectives, request, verifiers
+from tests.kernel.instruction_cases import (
+    MONITORS,
+    TARGETS,
+    VERIFIERS,
+    monitors,
+    perspectives,
+    request,
+    verifiers,
+    ways,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "instructions"
 CASES = tuple(itertools.product(Software, Variant, Family))
@@ -98,6 +107,7 @@ def requests(draw: st.DrawFn) -> Request:
         Target(sources[0], draw(st.sampled_from((123, 1123, 65535)))),
         monitors(*sources[1 : cut + 1]),
         verifiers(*blocked),
+        ways(*blocked),
     )
 
 
@@ -246,6 +256,7 @@ def test_block_offers_a_stronger_way_unless_prefixes_are_strong_already(software
             Target(TARGETS[Family.IPV6]),
             monitors("2001:db8:1::1"),
             verifiers("2001:db8:7::/64", "2001:db8:8::/56"),
+            ways("2001:db8:7::/64", "2001:db8:8::/56"),
         )
     )
     assert not any(step.text.startswith("Stronger") for step in prefix.steps)
@@ -302,7 +313,23 @@ def test_requests_that_nobody_could_follow_are_refused(
     says: str,
 ) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(says)):
-        Request(Software.CHRONY, variant, Target(target), allowed, blocked)
+        Request(Software.CHRONY, variant, Target(target), allowed, blocked, ways(*(each.source for each in blocked)))
+
+
+def test_each_verifier_has_its_way_to_be_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="ways: 0 for 1 verifiers; give one for each"):
+        Request(Software.CHRONY, Variant.BLOCK, Target(V4), monitors("203.0.113.1"), verifiers("203.0.113.9"))
+
+
+@pytest.mark.parametrize("software", [each for each in Software if each is not Software.NTPD_RS])
+@pytest.mark.parametrize("family", Family)
+def test_the_stronger_step_refuses_in_two_ways(software: Software, family: Family) -> None:
+    asked = request(software, Variant.BLOCK, family)
+    (stronger,) = [step for step in write(asked).steps if step.text.startswith("Stronger")]
+    told = " ".join((stronger.text, *stronger.commands))
+    for word in ("prohibited", "unreachable") if software is Software.GENERIC else ("prohibited", "port-unreachable"):
+        assert word in told
+    assert all(source in told for source in VERIFIERS[family])
 
 
 if __name__ == "__main__":

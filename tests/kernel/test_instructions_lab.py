@@ -15,9 +15,10 @@ import pytest
 
 from poolproof.instructions import Instructions, Request, Software, Step, render, write
 from poolproof.ntp import client_request
-from poolproof.target import Family, Target
+from poolproof.refusal import RefusalKind
+from poolproof.target import Family, Target, within
 from poolproof.variant import Variant
-from tests.kernel.instruction_cases import monitors, verifiers
+from tests.kernel.instruction_cases import monitors, verifiers, ways
 from tests.lab import daemons
 from tests.lab.ask import Heard, ask, ask_all
 from tests.lab.net import Host, Network
@@ -118,6 +119,18 @@ def everybody(family: Family) -> set[str]:
     return {*cohort.monitors, *cohort.blocked_from, cohort.stranger}
 
 
+_CODES = {
+    Family.IPV4: {RefusalKind.ADMIN_PROHIBITED: (3, 13), RefusalKind.PORT_UNREACHABLE: (3, 3)},
+    Family.IPV6: {RefusalKind.ADMIN_PROHIBITED: (1, 1), RefusalKind.PORT_UNREACHABLE: (1, 4)},
+}
+
+
+def way_of(source: str, family: Family) -> RefusalKind:
+    """In which way an address shall be refused."""
+    told = COHORTS[family].verifiers
+    return next(way for verifier, way in zip(told, ways(*told), strict=True) if within(source, verifier))
+
+
 @pytest.fixture
 def world(net: Network) -> Iterator[World]:
     yield World(net)
@@ -126,7 +139,14 @@ def world(net: Network) -> Iterator[World]:
 def instructions(software: Software, variant: Variant, family: Family) -> Instructions:
     cohort = COHORTS[family]
     return write(
-        Request(software, variant, Target(cohort.target), monitors(*cohort.monitors), verifiers(*cohort.verifiers))
+        Request(
+            software,
+            variant,
+            Target(cohort.target),
+            monitors(*cohort.monitors),
+            verifiers(*cohort.verifiers),
+            ways(*cohort.verifiers),
+        )
     )
 
 
@@ -203,8 +223,12 @@ def test_firewall_silences_whom_it_should_and_undo_leaves_nothing(
         if variant is Variant.BLOCK:
             owner.does(stronger)
             refused = world.hear(family, COHORTS[family].blocked_from)
-            prohibited = (3, 13) if family is Family.IPV4 else (1, 1)
-            assert all(heard.icmp and (heard.icmp.type, heard.icmp.code) == prohibited for heard in refused)
+            assert {(heard.icmp.type, heard.icmp.code) for heard in refused if heard.icmp} == set(
+                _CODES[family].values()
+            )
+            for heard, source in zip(refused, COHORTS[family].blocked_from, strict=True):
+                assert heard.icmp is not None
+                assert (heard.icmp.type, heard.icmp.code) == _CODES[family][way_of(source, family)]
             assert all(heard.icmp and heard.icmp.quoted == heard.request for heard in refused)
             assert world.answered(family) == expected(variant, family)
         owner.does(written.undo)

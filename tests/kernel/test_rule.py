@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolproof.capture import UnaskedKind, UnaskedPacket
-from poolproof.challenge import Challenge, Expectation, Observation, Round
+from poolproof.challenge import Challenge, Expectation, Observation, Round, Row
 from poolproof.decide import Assessment, decide
 from poolproof.evidence import round_evidence
 from poolproof.fleet import Role
 from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, Assurance
+from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason
 from tests.kernel.situations import challenge, enacted, evidence, observed, rounds, strong_cohort
@@ -93,15 +95,21 @@ def test_losing_observations_never_creates_a_proof(given: Evidence, data: st.Dat
     assert not isinstance(judge((asked, fired, fewer)).verdict, ControlProven), "an unaccounted lease allows no proof"
 
 
+def otherwise(asked: Challenge, seen: Observation) -> bool:
+    """A refusal in another way than it was asked for."""
+    way = asked.rows[seen.row].refusal
+    return seen.outcome is Outcome.REFUSED and way is not None and seen.refusal is not way
+
+
 @settings(max_examples=300)
 @given(evidence(), st.data())
 def test_a_probe_that_fails_instead_of_seeing_silence_never_creates_evidence(
     given: Evidence, data: st.DataObject
 ) -> None:
-    """But what speaks against a proof by itself: an answer where silence was asked, a refusal where none was."""
+    """But what speaks against a proof by itself: an answer where silence was asked, a refusal of another way."""
     asked, fired, seen = given
     failing = set(data.draw(st.lists(st.integers(0, len(seen) - 1), min_size=1, max_size=6)))
-    against = [o.outcome.is_answer or (o.outcome is Outcome.REFUSED and not wants_silence(asked, o)) for o in seen]
+    against = [o.outcome.is_answer or otherwise(asked, o) for o in seen]
     blind = tuple(
         Observation(o.row, o.round, Outcome.PROBE_FAILED) if i in failing and not against[i] else o
         for i, o in enumerate(seen)
@@ -243,30 +251,49 @@ def test_unasked_packets_at_those_who_are_answered_say_nothing() -> None:
     assert isinstance(judge((asked, rounds(asked, 3), seen)).verdict, ControlProven)
 
 
-def refused_before(asked: Challenge) -> Challenge:
-    rows = tuple(replace(row, path=replace(row.path, refused=1 if i == 3 else 0)) for i, row in enumerate(asked.rows))
-    return replace(asked, rows=rows)
-
-
-def test_refusals_that_came_before_the_challenge_too_are_never_strong() -> None:
-    """A rate limiter that rejects: a flood makes it refuse whomever one likes, and its refusals quote our packets."""
-    verdict = judged(refused_before(challenge(witnesses=2)), 4, Outcome.REFUSED)
-    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
-
-
-def test_a_refusal_of_somebody_who_should_be_answered_makes_all_refusals_doubtful() -> None:
-    asked = challenge(witnesses=2)
-    seen = enacted(asked, 12, Outcome.REFUSED)
-    witness = next(i for i, row in enumerate(asked.rows) if row.perspective.role is Role.WITNESS)
-    limited = tuple(replace(o, outcome=Outcome.REFUSED) if (o.row, o.round) == (witness, 1) else o for o in seen)
-    verdict = judge((asked, rounds(asked, 12), limited)).verdict
+def refused(asked: Challenge, count: int, way: Callable[[Row], RefusalKind | None]) -> ControlProven:
+    """The proof where each verifier is refused in some way, or left unanswered."""
+    seen = tuple(
+        replace(o, outcome=Outcome.REFUSED if kind else Outcome.SILENT, refusal=kind) if wants_silence(asked, o) else o
+        for o in enacted(asked, count)
+        for kind in (way(asked.rows[o.row]),)
+    )
+    verdict = judge((asked, rounds(asked, count), seen)).verdict
     assert isinstance(verdict, ControlProven)
+    return verdict
+
+
+@pytest.mark.parametrize("kind", [*ASKED_FOR, RefusalKind.OTHER])
+def test_refusals_in_one_way_are_never_strong(kind: RefusalKind) -> None:
+    """A rate limiter that rejects: a flood makes it refuse whomever one likes, and its refusals quote our packets."""
+    verdict = refused(challenge(witnesses=2), 12, lambda row: kind)
     assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
 
 
-def test_silence_at_prefixes_is_strong_whatever_refuses_elsewhere() -> None:
-    verdict = judged(refused_before(strong_cohort(prefix=True)), 4)
-    assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.PREFIX)
+def test_a_limiter_that_is_made_to_refuse_only_those_that_ask_for_its_way_is_not_strong() -> None:
+    """The others are silenced by other means."""
+    first = ASKED_FOR[0]
+    verdict = refused(challenge(witnesses=2), 12, lambda row: first if row.refusal is first else None)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
+
+
+def test_one_refusal_in_another_way_makes_all_doubtful() -> None:
+    asked = challenge(witnesses=2)
+    odd = asked.rows[5]
+    verdict = refused(asked, 12, lambda row: RefusalKind.OTHER if row is odd else row.refusal)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.MEDIUM, Ceiling.DOUBTFUL_REFUSALS)
+
+
+def test_kiss_codes_of_the_daemon_are_strong_in_any_number_of_ways() -> None:
+    verdict = refused(challenge(witnesses=2), 4, lambda row: RefusalKind.KISS)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.REFUSALS)
+
+
+def test_silence_at_prefixes_is_strong_in_whatever_way_some_are_refused() -> None:
+    """A limit by address knows no address of a prefix beforehand; a limit by prefix was tried in the baseline."""
+    asked = strong_cohort(prefix=True)
+    verdict = refused(asked, 4, lambda row: RefusalKind.OTHER if row is asked.rows[5] else None)
+    assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.MIXED)
 
 
 def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever() -> None:

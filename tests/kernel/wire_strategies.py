@@ -19,6 +19,7 @@ from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import ClockCheck, Job, Report, Step
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
+from poolproof.refusal import RefusalKind
 from poolproof.target import Family, Target, canonical_address
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
@@ -38,7 +39,7 @@ prefixes = st.builds(
 )
 targets = st.builds(Target, addresses, ports)
 kinds = st.sampled_from(ExchangeKind)
-steps = st.builds(Step, kinds, st.integers(0, 3_600_000_000_000), st.integers(0, 65_535))
+steps = st.builds(Step, kinds, st.integers(0, 3_600_000_000_000), st.integers(0, 65_535), st.just("") | prefixes)
 traceparents = st.just("") | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True)
 timeouts = st.integers(1, 60_000_000_000)
 payloads = st.binary(max_size=80) | st.just(bytes(2048))
@@ -140,7 +141,7 @@ welcomes = st.builds(Welcome, ids, st.integers(100_000_000, 600_000_000_000), st
 counts = st.integers(0, (1 << 32) - 1)
 seen_times = st.just(0) | times
 finite = st.floats(-1e300, 1e300)
-paths = st.tuples(counts, counts, st.booleans(), counts, seen_times, st.booleans(), st.integers(0, (1 << 64) - 1)).map(
+paths = st.tuples(counts, counts, st.booleans(), seen_times, st.booleans(), st.integers(0, (1 << 64) - 1)).map(
     lambda p: Path(max(p[:2]), min(p[:2]), *p[2:])
 )
 asns = st.integers(1, (1 << 32) - 1)
@@ -151,7 +152,11 @@ perspectives = st.builds(
 
 def _rows(windows: int) -> st.SearchStrategy[tuple[Row, ...]]:
     expected = st.lists(st.sampled_from(Expectation), min_size=windows, max_size=windows).map(tuple)
-    return st.lists(st.builds(Row, perspectives, kinds, expected, paths), min_size=1, max_size=3).map(tuple)
+    return st.lists(
+        st.builds(Row, perspectives, kinds, expected, paths, st.none() | st.sampled_from(RefusalKind)),
+        min_size=1,
+        max_size=3,
+    ).map(tuple)
 
 
 challenges = st.builds(
@@ -174,6 +179,8 @@ observations = st.builds(
     st.booleans(),
     st.lists(unasked, max_size=3).map(tuple),
     st.integers(0, (1 << 64) - 1),
+    st.none() | st.sampled_from(RefusalKind),
+    st.booleans(),
 )
 tallies = st.builds(Tally, *[counts] * 7, finite, finite, finite, st.floats(0, 1))
 reasons = st.sampled_from(Reason)

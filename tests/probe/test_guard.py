@@ -14,10 +14,10 @@ from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Rir, Vantage
 from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import MAX_STEPS, Job, Step
-from poolproof.plan import baseline_ends_ns, baseline_jobs
+from poolproof.plan import PAIR_SPACING_NS, baseline_ends_ns, baseline_jobs
 from poolproof.policy import POLICY_2026_11
 from poolproof.special_purpose import special_purpose
-from poolproof.target import Target
+from poolproof.target import Target, halves
 from probe.guard import Guard, GuardRule, Permit, Refusal
 from tests.probe.jobs import OWN, OWN_V6, PREFIX, TARGET, TARGET_V6, job, prefix_job, settings
 from tests.probe.virtual import EPOCH_NS, MS, S
@@ -52,6 +52,18 @@ def judged(asked: Job, **limits: Any) -> Permit | Refusal:
         (job(linger_ns=61 * S), GuardRule.DURATION, "linger_ns"),
         (job(offsets_s=(0, 899)), GuardRule.DURATION, "duration_ns: 902000000000"),
         (job(watch_until_ns=EPOCH_NS + 288_001 * S), GuardRule.WATCH, "guard.max_watch_ns is 288000000000000"),
+        (
+            prefix_job(steps=(Step(ExchangeKind.CLIENT_V4, 0, 0, "2001:db8:8::/65"),)),
+            GuardRule.SOURCE,
+            "steps[0].source",
+        ),
+        (
+            prefix_job(steps=(Step(ExchangeKind.CLIENT_V4, 0, 0, "2001:db8:7::/113"),)),
+            GuardRule.SOURCE,
+            "/112 or shorter",
+        ),
+        (prefix_job(steps=(Step(ExchangeKind.CLIENT_V4, 0, 0, "2001:db8:7::1"),)), GuardRule.SOURCE, "not a part of"),
+        (job(steps=(Step(ExchangeKind.CLIENT_V4, 0, 0, "2001:db8:7::/65"),)), GuardRule.SOURCE, "not a part of"),
         (job(offsets_s=(0, 1)), GuardRule.PACE, "steps 0 and 1 are 1 s apart"),
     ],
 )
@@ -109,11 +121,13 @@ def test_the_whole_course_of_a_verification_by_policy_is_permitted() -> None:
             candidate = Candidate(vantage, source)
             jobs = list(baseline_jobs(VerificationId("w"), attempt, Target(target), [candidate], start, policy))
             first = max(baseline_ends_ns(start, policy) - policy.report_grace_ns, start + 22 * S)
-            single = (Step(ExchangeKind.CLIENT_V4, 0),)
+            asked = [Step(ExchangeKind.CLIENT_V4, 0)]
+            if parts := halves(source) if "/" in source else None:
+                asked = [Step(ExchangeKind.CLIENT_V4, n * PAIR_SPACING_NS, n, part) for n, part in enumerate(parts)]
             for number in range(policy.max_rounds):
                 at_ns = first + number * policy.round_spacing_ns
                 name = f"{attempt}/{number}"
-                jobs.append(job(name, source=source, target=Target(target), start_at_ns=at_ns, steps=single))
+                jobs.append(job(name, source=source, target=Target(target), start_at_ns=at_ns, steps=tuple(asked)))
             for each in jobs:
                 answer = guard.admit(each, each.start_at_ns - 2 * S)
                 assert isinstance(answer, Permit), (source, each.id, answer)

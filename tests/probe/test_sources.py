@@ -19,14 +19,23 @@ prefixes = st.tuples(st.integers(0, 2**48 - 1), st.integers(40, 112)).map(
 def test_each_slot_has_its_own_address_in_the_prefix(
     prefix: ipaddress.IPv6Network, slots: list[int], seed: int
 ) -> None:
-    drawn = draw_sources(str(prefix), slots, seeded(seed))
+    drawn = draw_sources(str(prefix), [(slot, "") for slot in slots], seeded(seed))
     assert set(drawn) == set(slots)
     assert len(set(drawn.values())) == len(drawn)
     assert all(ipaddress.IPv6Address(address) in prefix for address in drawn.values())
 
 
 def test_an_address_is_itself_in_every_slot() -> None:
-    assert draw_sources("192.0.2.7", [0, 1, 1], seeded(1)) == {0: "192.0.2.7", 1: "192.0.2.7"}
+    assert draw_sources("192.0.2.7", [(0, ""), (1, ""), (1, "")], seeded(1)) == {0: "192.0.2.7", 1: "192.0.2.7"}
+
+
+@given(prefixes.filter(lambda prefix: prefix.prefixlen < 112), st.integers(0, 999))
+def test_a_slot_may_draw_from_a_part_of_the_prefix(prefix: ipaddress.IPv6Network, seed: int) -> None:
+    lower, upper = prefix.subnets(1)
+    drawn = draw_sources(str(prefix), [(-1, ""), (0, str(upper)), (1, str(lower))], seeded(seed))
+    assert ipaddress.IPv6Address(drawn[0]) in upper
+    assert ipaddress.IPv6Address(drawn[1]) in lower
+    assert ipaddress.IPv6Address(drawn[-1]) in prefix
 
 
 def test_no_anycast_address_is_ever_drawn() -> None:

@@ -108,7 +108,7 @@ def play(world: World, seed: str, policy: Policy, number: int = 1, *, steered: b
         if isinstance(event, OwnerReady):
             assert verification.attempt is not None
             assert verification.attempt.challenge is not None
-            network.owner_ready(now_ns, tuple(row.perspective for row in verification.attempt.challenge.rows))
+            network.owner_ready(now_ns, verification.attempt.challenge.rows)
         if steered and network.hopeless:
             # What it would still do is repeat rounds for hours, and end without proof.
             break

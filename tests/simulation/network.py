@@ -6,12 +6,14 @@ import math
 import random
 
 from poolproof.capture import Capture
-from poolproof.challenge import quorum
+from poolproof.challenge import Expectation, Row, quorum
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.fleet import Perspective, Role
 from poolproof.ids import VantageId
-from poolproof.job import ClockCheck, Job, Report
+from poolproof.job import ClockCheck, Job, Report, Step
 from poolproof.ntp import client_request
+from poolproof.refusal import ASKED_FOR, RefusalKind
+from poolproof.target import Family
 from tests.simulation.chance import Chance, posterior
 from tests.simulation.worlds import SECOND_NS, Cut, Owner, World
 
@@ -22,6 +24,10 @@ _RATE = bytes((0o344, 0)) + bytes(10) + b"RATE" + bytes(8)
 _CLOCK = ClockCheck(offset_ns=0, error_ns=1_000_000, samples=2)
 _KIND = ExchangeKind.CLIENT_V4
 _RTT_NS = 30_000_000
+_CODES = {
+    Family.IPV4: {RefusalKind.PORT_UNREACHABLE: (3, 3), RefusalKind.ADMIN_PROHIBITED: (3, 13)},
+    Family.IPV6: {RefusalKind.PORT_UNREACHABLE: (1, 4), RefusalKind.ADMIN_PROHIBITED: (1, 1)},
+}
 _DAY_NS = 86_400 * SECOND_NS
 _UNLUCKY = 0.05
 """How often a steered run lets happen to those that must be answered what would spoil the round."""
@@ -43,18 +49,23 @@ class Network:
         self._limited: dict[VantageId, bool] = {}
         self._cut: dict[VantageId, bool] = {}
         self._struck: dict[str, bool] = {}
+        self._rows: dict[VantageId, Row] = {}
         self._roles: dict[VantageId, Perspective] = {}
+        self._cuttable: frozenset[VantageId] = frozenset()
         self._quiet: frozenset[VantageId] = frozenset()
         self._unblocked: frozenset[VantageId] = frozenset()
         self._down: tuple[int, int] = (0, 0)
         self._ready_at_ns: int | None = None
         self._control = self._answered_control()
 
-    def owner_ready(self, now_ns: int, perspectives: tuple[Perspective, ...]) -> None:
+    def owner_ready(self, now_ns: int, rows: tuple[Row, ...]) -> None:
         """The owner did, or did not do, what was asked, and says ready."""
         self._ready_at_ns = now_ns
-        self._roles = {perspective.vantage: perspective for perspective in perspectives}
-        self._quiet = frozenset(v for v, view in self._roles.items() if _must_be_silent(view, self._roles))
+        self._rows = {row.perspective.vantage: row for row in rows}
+        self._roles = {vantage: row.perspective for vantage, row in self._rows.items()}
+        self._quiet = frozenset(v for v, row in self._rows.items() if Expectation.SILENCE in row.expected)
+        # Of a prefix the other half must be answered: what cuts the vantage off proves nothing there.
+        self._cuttable = frozenset(vantage for vantage in self._quiet if not self._rows[vantage].neighbour)
         if self._chance.happens(self._world.outages):
             start = now_ns + self._entropy.randrange(1, 40) * SECOND_NS
             self._down = (start, start + self._entropy.randrange(1, 120) * SECOND_NS)
@@ -74,58 +85,62 @@ class Network:
     def report(self, job: Job) -> Report:
         """Everything that the probe sees while it does a job."""
         control = self._silent_control() if self._chance.happens(self._world.failing_control) else self._control
-        exchanges = tuple(self._exchange(job, job.start_at_ns + step.offset_ns) for step in job.steps)
+        exchanges = tuple(self._exchange(job, step) for step in job.steps)
         # Nobody floods in these worlds: the tripwire is armed and silent.
         capture = Capture(SECOND_NS, job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns)
         return Report(job.id, job.vantage, exchanges, (control,), (control,), _CLOCK, capture)
 
     def missed(self, job: Job) -> Report:
         """What a probe reports that got its lease too late."""
-        missed = self._seen(job, job.start_at_ns, b"", (), (), LocalFault.MISSED_START)
-        return Report(job.id, job.vantage, (missed,) * len(job.steps), (), (), _CLOCK)
+        missed = (self._seen(job, step, b"", (), (), LocalFault.MISSED_START) for step in job.steps)
+        return Report(job.id, job.vantage, tuple(missed), (), (), _CLOCK)
 
-    def _exchange(self, job: Job, at_ns: int) -> Exchange:
+    def _exchange(self, job: Job, step: Step) -> Exchange:
         world, chance = self._world, self._chance
+        at_ns = job.start_at_ns + step.offset_ns
         request = client_request(self._entropy.getrandbits(64) or 1)
-        ready, quiet = self._ready_at_ns is not None, job.vantage in self._quiet
+        row = self._rows.get(job.vantage)
+        told = row is not None and step.source in ("", row.perspective.source)
+        ready, quiet = self._ready_at_ns is not None, told and job.vantage in self._quiet
         unlucky = None if not ready else 1.0 if quiet else _UNLUCKY
-        refused = (IcmpError(3, 3, job.target.address, request, at_ns + _RTT_NS),)
-        if self._lost(job.vantage, at_ns):
+        way = _CODES[job.target.family][row.refusal if row is not None and row.refusal else ASKED_FOR[-1]]
+        refused = (IcmpError(*way, job.target.address, request, at_ns + _RTT_NS),)
+        if self._lost(job.vantage, at_ns, quiet):
             if self._cut.get(job.vantage) and world.cut is not None and world.cut.refuses:
-                return self._seen(job, at_ns, request, (), refused)
-            return self._seen(job, at_ns, request, (), ())
+                return self._seen(job, step, request, (), refused)
+            return self._seen(job, step, request, (), ())
         rejects = world.rejects_after if ready else 0.0
         rest = (1 - rejects) * world.rate_limit / 2
         if chance.happens(rejects, self._wish(rejects, rest, unlucky)):
-            return self._seen(job, at_ns, request, (), refused)
-        if self._blocked(job.vantage):
+            return self._seen(job, step, request, (), refused)
+        if told and self._blocked(job.vantage):
             rejecting = world.owner is Owner.REJECTING and chance.happens(0.6)
-            return self._seen(job, at_ns, request, (), refused if rejecting else ())
+            return self._seen(job, step, request, (), refused if rejecting else ())
         if chance.happens(world.rate_limit, self._wish(world.rate_limit, 0.0, unlucky)):
             kissed = chance.happens(0.5, None if unlucky is None else 1 - unlucky)
             kiss = (Reply(_RATE + request[40:48] + bytes(16), at_ns + _RTT_NS),)
-            return self._seen(job, at_ns, request, kiss if kissed else (), ())
+            return self._seen(job, step, request, kiss if kissed else (), ())
         arrival = at_ns + (job.timeout_ns + SECOND_NS // 2 if chance.happens(world.late) else _RTT_NS)
         head = _UNSYNCHRONISED if chance.happens(world.unsynchronised) else _SERVED
         reply = Reply(head + request[40:48] + bytes(16), arrival)
-        return self._seen(job, at_ns, request, (reply,) * (1 + chance.happens(world.duplicates)), ())
+        return self._seen(job, step, request, (reply,) * (1 + chance.happens(world.duplicates)), ())
 
     def _seen(
         self,
         job: Job,
-        at_ns: int,
+        step: Step,
         request: bytes,
         replies: tuple[Reply, ...],
         icmp: tuple[IcmpError, ...],
         fault: LocalFault | None = None,
     ) -> Exchange:
         return Exchange(
-            job.steps[0].kind,
+            step.kind,
             request,
-            job.source,
+            step.source or job.source,
             job.target.address,
             job.target.port,
-            at_ns,
+            job.start_at_ns + step.offset_ns,
             job.timeout_ns,
             replies,
             icmp,
@@ -139,13 +154,13 @@ class Network:
             return None
         return posterior(chance, otherwise) if unlucky == 1.0 else min(chance, unlucky)
 
-    def _lost(self, vantage: VantageId, at_ns: int) -> bool:
+    def _lost(self, vantage: VantageId, at_ns: int, quiet: bool) -> bool:
         world, chance = self._world, self._chance
         measuring = self._ready_at_ns is not None and at_ns >= self._ready_at_ns
         if measuring and self._down[0] <= at_ns < self._down[1]:
             return True
-        quiet = vantage in self._quiet
         unlucky = None if not measuring else 1.0 if quiet else _UNLUCKY
+        lasting = None if not measuring else 1.0 if vantage in self._cuttable else _UNLUCKY
         if world.cut is not None and world.cut.before and vantage not in self._cut:
             group = self._group(world.cut, vantage)
             if group not in self._struck:
@@ -156,12 +171,13 @@ class Network:
         loss = self._loss(at_ns, measuring)
         if measuring and world.dark:
             if vantage not in self._dark:
-                self._dark[vantage] = chance.happens(world.dark, self._wish(world.dark, self._alone(loss), unlucky))
+                self._dark[vantage] = chance.happens(world.dark, self._wish(world.dark, self._alone(loss), lasting))
             if self._dark[vantage]:
                 return True
         if measuring and world.limited:
             if vantage not in self._limited:
-                limited = posterior(world.limited * (1 - world.leak) ** 3, self._alone(loss)) if quiet else None
+                likely = posterior(world.limited * (1 - world.leak) ** 3, self._alone(loss))
+                limited = likely if vantage in self._cuttable else None
                 self._limited[vantage] = chance.happens(world.limited, limited)
             if self._limited[vantage]:
                 loss = 1 - (1 - loss) * world.leak
@@ -204,14 +220,14 @@ class Network:
         if cut.groups:
             struck = sum(chance.happens(cut.share) for _ in range(cut.groups)) / cut.groups
             for vantage in self._roles:
-                wish = min(0.98, posterior(struck, alone)) if vantage in self._quiet else _UNLUCKY
+                wish = min(0.98, posterior(struck, alone)) if vantage in self._cuttable else _UNLUCKY
                 self._cut[vantage] = chance.happens(struck, wish)
             return
         groups: dict[str, list[VantageId]] = {}
         for vantage in self._roles:
             groups.setdefault(self._group(cut, vantage), []).append(vantage)
         for _, members in sorted(groups.items()):
-            quiet = [vantage for vantage in members if vantage in self._quiet]
+            quiet = [vantage for vantage in members if vantage in self._cuttable]
             likely = posterior(cut.share, alone ** len(quiet)) if len(quiet) == len(members) else _UNLUCKY
             self._cut.update(dict.fromkeys(members, chance.happens(cut.share, min(0.98, likely))))
 
@@ -246,9 +262,3 @@ class Network:
 
     def _silent_control(self) -> Exchange:
         return Exchange(_KIND, client_request(1), "192.0.2.1", "192.0.2.2", 123, 0, SECOND_NS)
-
-
-def _must_be_silent(perspective: Perspective, roles: dict[VantageId, Perspective]) -> bool:
-    if any(other.role is Role.MUST_BE_BLOCKED for other in roles.values()):
-        return perspective.role is Role.MUST_BE_BLOCKED
-    return perspective.role is Role.WITNESS
