@@ -235,8 +235,10 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         """A fresh id; the same one again for the same request with the same idempotency key."""
         if not wanted.idempotency_key:
             return self._new_id()
-        parts = (wanted.idempotency_key, wanted.applicant, wanted.target, wanted.variant.value, str(target))
-        return VerificationId(hmac.new(self._draw_key, "\0".join(parts).encode(), "sha256").hexdigest()[:12])
+        method, variant = wanted.method.value, wanted.variant.value
+        parts = (wanted.idempotency_key, wanted.applicant, wanted.target, method, variant, str(target))
+        # Written so that no text can pass for the end of one part and the beginning of the next.
+        return VerificationId(hmac.new(self._draw_key, repr(parts).encode(), "sha256").hexdigest()[:12])
 
     async def _load(self, verification: str) -> Held:
         held = await load(self._store, VerificationId(verification)) if verification else None

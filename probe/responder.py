@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from poolproof.serving import Behaviour, Refusal, reply_to
+from poolproof.special_purpose import Network
 from poolproof.target import Family, InvalidTargetError, Target, canonical_address, family_of, split_host_port
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _BATCH = 64
 """Datagrams read before other tasks get a turn."""
 _REMEMBERED = 4096
 """Sources whose last request is remembered for the rate limit."""
+_LONGEST_NS = 1 << 62
+"""146 years: no clock is further off."""
 _TIMESPEC = struct.Struct("@ll")
 _SO_TIMESTAMPNS = 35
 _IPV6_RECVPKTINFO = 49
@@ -54,19 +57,41 @@ def read_behaviour(text: str) -> Behaviour:
     if unknown:
         raise ValueError(f"behaviour: no field {unknown[0]!r}; there are {[each.name for each in fields(Behaviour)]}")
     readers: dict[str, Callable[[Any], Any]] = {
-        "deny": lambda value: tuple(ipaddress.ip_network(item) for item in value),
-        "allow_only": lambda value: tuple(ipaddress.ip_network(item) for item in value),
+        "deny": _networks,
+        "allow_only": _networks,
         "refusal": Refusal,
-        "silent": bool,
+        "silent": _truth,
+        "rate_interval_ns": lambda value: _whole(value, 0, _LONGEST_NS),
+        # Stratum 0 is a kiss code's on the wire, and 16 the last that means anything (RFC 5905 §7.3).
+        "stratum": lambda value: _whole(value, 1, 16),
         "refid": lambda value: value.encode("ascii").ljust(4, b"\0")[:4],
+        "offset_ns": lambda value: _whole(value, -_LONGEST_NS, _LONGEST_NS),
     }
     read: dict[str, Any] = {}
     for name, value in given.items():
         try:
-            read[name] = readers.get(name, int)(value)
+            read[name] = readers[name](value)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"behaviour: {name}: cannot read {value!r}: {error}") from None
     return Behaviour(**read)
+
+
+def _networks(value: Any) -> tuple[Network, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError('give a list like ["192.0.2.0/24"]')
+    return tuple(ipaddress.ip_network(item) for item in value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("give true or false")
+    return value
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"give a whole number from {low} to {high}")
+    return value
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,10 +104,11 @@ def free_udp_port(address: str) -> int:
         return int(probe.getsockname()[1])
 
 
-async def spawn(variables: dict[str, str], log: Path) -> asyncio.subprocess.Process:
-    """One in a process of its own."""
+async def spawn(variables: dict[str, str], log: Path, within: Sequence[str] = ()) -> asyncio.subprocess.Process:
+    """One in a process of its own; `within` is a command that becomes it."""
     with log.open("ab") as stream:
         return await asyncio.create_subprocess_exec(
+            *within,
             sys.executable,
             "-m",
             "coordinator",

@@ -128,6 +128,25 @@ def test_a_behaviour_is_read_from_toml_and_what_is_wrong_is_named() -> None:
         read_behaviour('deny = ["127.0.0.1/8"]')
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "stratum = 0",
+        "stratum = 300",
+        "stratum = true",
+        "offset_ns = inf",
+        "rate_interval_ns = -1",
+        'silent = "false"',
+        "deny = [1]",
+        'deny = "192.0.2.7"',
+    ],
+)
+def test_a_behaviour_that_no_answer_could_be_made_of_is_refused_when_it_is_read(line: str) -> None:
+    """`inf` ended the program, stratum 300 failed at every request, and "false" in quotes was true."""
+    with pytest.raises(ValueError, match=f"behaviour: {line.split()[0]}: cannot read"):
+        read_behaviour(line)
+
+
 @asynccontextmanager
 async def serving(behaviour: Behaviour, *hosts: str) -> AsyncIterator[tuple[Responder, tuple[Target, ...]]]:
     responder = Responder([(host, 0) for host in hosts or ("127.0.0.1",)], behaviour)
