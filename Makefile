@@ -9,7 +9,7 @@ INSTALLED_TEST := .venv/.installed-test
 INSTALLED_FUZZ := .venv/.installed-fuzz
 SECONDS_EACH ?= 60
 
-.PHONY: help setup demo test check sim lab bench fuzz gen
+.PHONY: help setup demo test check sim soak lab bench fuzz gen
 
 help: ## show this list
 	@grep -E '^[a-z]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -27,6 +27,9 @@ check: $(INSTALLED_TEST) ## lint, format, types, import contracts, generated cod
 
 sim: $(INSTALLED_TEST) ## 100,000 simulated attempts: proven, refuted, inconclusive per world
 	@$(PYTHON) -m tests.simulation
+
+soak: $(INSTALLED_TEST) ## chance of a false strong proof per application, and power, in worlds from the literature (15 minutes)
+	@$(PYTHON) -m tests.simulation.soak
 
 lab: $(INSTALLED_TEST) ## only the tests with real daemons in network namespaces (root)
 	@deploy/dev/lab.sh

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from poolproof.capture import UnaskedPacket
+from poolproof.evidence import event_evidence, jointly
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Perspective, Role
 from poolproof.outcome import Outcome
@@ -260,14 +261,19 @@ def quorum(monitors: int) -> int:
 def within_reach(policy: Policy, rows: tuple[Row, ...], attempt: int) -> Assurance | None:
     """The best assurance that a cohort's evidence can reach on this attempt; None if not even weak.
 
-    One failure domain gives at most ln(1/p), so the number of must-be-silent domains decides. Refusals give more,
-    but nobody knows beforehand whether an owner will refuse.
+    One failure domain gives at most ln(1/p), and one event that cuts just those that must be silent is as likely as
+    their number among all domains has it. Refusals give more, but nobody knows beforehand whether an owner will refuse.
     """
     silent = [row.perspective for row in rows if Expectation.SILENCE in row.expected]
     monitors = {row.perspective for row in rows if row.perspective.role is Role.ALLOWED_MONITOR}
     if not monitors:
         return None
-    from_silence = len({view.asn for view in silent}) * policy.most_per_domain
+    quiet = {view.asn for view in silent}
+    domains = len({row.perspective.asn for row in rows})
+    from_silence = jointly(
+        len(quiet) * policy.most_per_domain,
+        event_evidence(policy.common_cut, domains, len(quiet), 0, (policy.most_per_domain,) * len(quiet)),
+    )
     regions = min(len({view.rir for view in silent}), len({view.rir for view in monitors}))
     for assurance in sorted(Assurance, reverse=True):
         if assurance is Assurance.STRONG and regions < policy.min_rirs:

@@ -8,6 +8,7 @@ the target never answered cannot show that it has been blocked.
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -38,8 +39,44 @@ class Candidate:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many vantages a cohort has in each role, if the fleet has so many.
+
+    Attributes:
+        silent: verifiers of `block`, witnesses of `allow-only`.
+        monitors: that are to be answered.
+        witnesses: of `block`.
+    """
+
+    silent: int
+    monitors: int
+    witnesses: int
+
+    @property
+    def total(self) -> int:
+        """All vantages with a role."""
+        return self.silent + self.monitors + self.witnesses
+
+
+def sizes(variant: Variant, attempt: int, policy: Policy, *, lossy: bool = False) -> Sizes:
+    """The cohort of one attempt; `lossy` if the baseline lost anything.
+
+    In `allow-only` everybody but the monitors is a witness that must be silent. Attempt k needs 2 ln k nats more than
+    the first, and against one event only more vantages give more, about ln 2 each: later attempts ask 2 ln k / ln 2
+    vantages more, half of them silent. Where packets get lost, one vantage more on the smaller side makes two rounds
+    suffice although an answer is missing in one of them, which costs less than a third round.
+    """
+    more = math.ceil(2 * math.log2(attempt))
+    silent, answered = more // 2, more - more // 2
+    if variant is Variant.ALLOW_ONLY:
+        return Sizes(policy.must_be_silent + policy.witnesses + silent, policy.monitors + answered + lossy, 0)
+    # Every verifier is a line that the owner has to write; a witness costs them nothing.
+    return Sizes(policy.must_be_silent + silent + lossy, policy.monitors, policy.witnesses + answered)
+
+
 def candidates(
-    fleet: Sequence[Vantage], target: Target, variant: Variant, seed: bytes, policy: Policy
+    fleet: Sequence[Vantage], target: Target, variant: Variant, attempt: int, seed: bytes, policy: Policy
 ) -> tuple[Candidate, ...]:
     """Vantages for the baseline of one attempt: a full cohort and some spares, spread over ASNs and registries.
 
@@ -47,19 +84,19 @@ def candidates(
         fleet: vantages that can work now.
         target: decides the family.
         variant: decides how many witnesses there are.
+        attempt: number of the attempt; decides how many vantages take part.
         seed: 32 bytes, fixed for this attempt.
         policy: sizes.
     """
     usable = {vantage.id: vantage for vantage in fleet if _source(vantage, target.family) is not None}
-    size = policy.monitors + policy.must_be_silent + policy.spares
-    if variant is Variant.BLOCK:
-        size += policy.witnesses
-    ideal = _coverage(tuple(usable.values()), target.family, policy)
+    wanted = sizes(variant, attempt, policy)
+    size = wanted.total + policy.spares
+    ideal = _coverage(tuple(usable.values()), target.family, wanted, policy)
     best: tuple[tuple[int, int], list[Vantage]] | None = None
     for number in range(_DRAWS):
         order = _shuffled(list(usable), seed, f"candidates/{number}")
         chosen = _spread([usable[vantage] for vantage in order])[:size]
-        covered = _coverage(chosen, target.family, policy)
+        covered = _coverage(chosen, target.family, wanted, policy)
         if best is None or covered > best[0]:
             best = covered, chosen
         if covered >= ideal:
@@ -68,11 +105,11 @@ def candidates(
     return tuple(Candidate(vantage, source) for vantage in taken if (source := _source(vantage, target.family)))
 
 
-def _coverage(vantages: Sequence[Vantage], family: Family, policy: Policy) -> tuple[int, int]:
+def _coverage(vantages: Sequence[Vantage], family: Family, wanted: Sizes, policy: Policy) -> tuple[int, int]:
     """What candidates need beside many ASNs: enough that can be monitors, and registries for both sides."""
     able = sum(vantage.source(family) is not None for vantage in vantages)
     held = [vantage.rir for vantage in vantages]
-    return min(policy.monitors, able), min(policy.min_rirs, sum(held.count(rir) >= 2 for rir in set(held)))
+    return min(wanted.monitors, able), min(policy.min_rirs, sum(held.count(rir) >= 2 for rir in set(held)))
 
 
 def _source(vantage: Vantage, family: Family) -> str | None:
@@ -112,7 +149,7 @@ def draw(
         answered: candidates whose baseline suffices, each with what it said of the path.
         target: decides the family of the sources.
         variant: decides which roles there are.
-        attempt: number of the attempt; decides what is within reach.
+        attempt: number of the attempt; decides the sizes and what is within reach.
         seed: 32 bytes, fixed for this attempt.
         policy: sizes.
 
@@ -120,11 +157,12 @@ def draw(
         The challenge with the best spread, or None if not even weak assurance is within reach.
     """
     paths = {candidate.vantage.id: (candidate.vantage, path) for candidate, path in answered}
-    ideal = (policy.must_be_silent, policy.min_rirs, policy.monitors, policy.min_rirs)
+    wanted = sizes(variant, attempt, policy, lossy=any(path.answered < path.asked for _, path in answered))
+    ideal = (wanted.silent, policy.min_rirs, wanted.monitors, policy.min_rirs)
     best: tuple[tuple[int, ...], tuple[Row, ...]] | None = None
     for number in range(_DRAWS):
         order = [paths[vantage][0] for vantage in _shuffled(list(paths), seed, f"roles/{number}")]
-        rows = _rows(_assign(order, target.family, variant, policy), paths, target.family, variant)
+        rows = _rows(_assign(order, target.family, variant, wanted), paths, target.family, variant)
         score = _score(rows, policy)
         if best is None or score > best[0]:
             best = score, rows
@@ -137,14 +175,14 @@ def draw(
     return None if aim is None else Challenge(Method.DIFFERENTIAL, variant, rows, aim)
 
 
-def _assign(order: Sequence[Vantage], family: Family, variant: Variant, policy: Policy) -> list[tuple[Vantage, Role]]:
+def _assign(order: Sequence[Vantage], family: Family, variant: Variant, wanted: Sizes) -> list[tuple[Vantage, Role]]:
     """Roles in one order: must-be-silent ones from as many failure domains as can be, then monitors, then witnesses."""
     quiet = Role.MUST_BE_BLOCKED if variant is Variant.BLOCK else Role.WITNESS
     able = {vantage.id for vantage in order if vantage.source(family) is not None}
-    monitors = min(policy.monitors, max(1, len(order) // 2), len(able))
+    monitors = min(wanted.monitors, max(1, len(order) // 2), len(able))
     # A vantage that has nothing but a prefix cannot be a monitor, which shows one address: silent ones first.
     chosen = _spread(sorted(order, key=lambda vantage: vantage.id in able))
-    silent = chosen[: min(policy.must_be_silent, len(order) - monitors)]
+    silent = chosen[: min(wanted.silent, len(order) - monitors)]
     taken = {vantage.id for vantage in silent}
     rest = [vantage for vantage in _spread([v for v in order if v.id not in taken]) if vantage.id in able]
     roles = [
@@ -152,7 +190,7 @@ def _assign(order: Sequence[Vantage], family: Family, variant: Variant, policy: 
         *((vantage, Role.ALLOWED_MONITOR) for vantage in rest[:monitors]),
     ]
     if variant is Variant.BLOCK:
-        roles += [(vantage, Role.WITNESS) for vantage in rest[monitors:][: policy.witnesses]]
+        roles += [(vantage, Role.WITNESS) for vantage in rest[monitors:][: wanted.witnesses]]
     return roles
 
 

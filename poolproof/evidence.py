@@ -1,6 +1,6 @@
 """How much silence is worth: evidence in nats against H0, "nobody enacted the challenge".
 
-Two ways in which the network could make the asked pattern by itself are weighed, and the cheaper one counts:
+Three ways in which the network could make the asked pattern by itself are weighed. Their chances add up (`jointly`):
 
 - **path by path**: each must-be-silent path lost every packet, or went dark. A failure domain v with n counted silent
   exchanges is worth ln((1-e)^n / (p + (1-p) prod l_i)), at most ln(1/p). The l_i are upper confidence bounds from the
@@ -9,14 +9,20 @@ Two ways in which the network could make the asked pattern by itself are weighed
   congested uplink, a flood at the target, a leaky rate limiter), and luck made the pattern. A round with `a` answered
   and `s` silent exchanges is worth -ln max_q q^a (1-q)^s at most, q being the worst possible. Rounds that are worth
   nothing are repeated, which H0 may use as well: each round is weighed given that it is worth something or refutes.
+- **one event**: since the baseline something cut the target off from many vantages together and for good: an upstream
+  that failed, a region or an anycast site that went dark, a load balancer with a dead half. How it chose whom it cuts
+  is left open. It did not know the roles, which are drawn by a keyed hash: of n failure domains, s of them asked to be
+  silent, it cut just those with chance 1/C(n, s) at most (Fisher, "The Design of Experiments", 1935: the randomisation
+  test). Rounds cannot raise this value; only more domains can.
 
-Both are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
+The first two are likelihood ratios with the denominator maximised over H0, so exp(-evidence) bounds the chance of ever
 reaching that evidence when nobody did anything (Ville's inequality; Wasserman, Ramdas and Balakrishnan, "Universal
-inference", PNAS 2020), whenever one stops looking.
+inference", PNAS 2020), whenever one stops looking. The third happens once, and its chance is what it is.
 
 A refusal that quotes our packet is no loss: path by path it takes something that refuses, so one refusing domain is
 worth ln(1/p_r), and its silences nothing more, because kernels limit the ICMP that they send. All at once it is one
-more exchange that was not answered: something before the target may reject a random share of everything.
+more exchange that was not answered: something before the target may reject a random share of everything. One event is
+then a filter that began to reject, which is rarer than a path that went dark.
 """
 
 from __future__ import annotations
@@ -112,6 +118,49 @@ def round_evidence(
     peak = max(range(1, _GRID), key=lambda i: under_h0(i / _GRID))
     worst = _maximum(under_h0, (peak - 1) / _GRID, (peak + 1) / _GRID)
     return max(0.0, under_h1 - worst)
+
+
+@lru_cache(maxsize=65536)
+def event_evidence(event: float, domains: int, asked_silent: int, unanswered: int, worths: tuple[float, ...]) -> float:
+    """Nats that a pattern of silent and answered failure domains is worth against "one event cut them off".
+
+    Args:
+        event: chance that one event since the baseline cut just so many domains; for any number of them.
+        domains: failure domains with a role (n).
+        asked_silent: how many of them were to be silent (s).
+        unanswered: how many of the others were answered in no counted round: the event may have cut them as well.
+        worths: of each silent domain that counts, what it is worth path by path; smallest first. The event need not
+            have cut them all: the cheapest may be silent by themselves.
+
+    Only as many silent domains are weighed as raise the sum, those worth most. Domains asked to be silent that do not
+    count (their probes failed, or an attacker can forge them) need not have been cut and are no evidence. The bound is
+    over the draw of the roles, whatever the event did.
+    """
+    chance = least = 1.0
+    for silent, nats in enumerate(reversed(worths), start=1):
+        # Either it cut them all, or it cut others and this one is silent by itself.
+        chance = _matches(domains, asked_silent, silent, unanswered) + math.exp(-nats) * chance
+        least = min(least, chance)
+    return -math.log(event * least)
+
+
+@lru_cache(maxsize=4096)
+def _matches(domains: int, asked_silent: int, cut_silent: int, cut_others: int) -> float:
+    """Chance that of `cut_silent + cut_others` domains that an event cut, no more than `cut_others` had to answer.
+
+    The upper tail of the hypergeometric distribution. An event that cut fewer or more of them matches more rarely.
+    """
+    cut = cut_silent + cut_others
+    ways = sum(
+        math.comb(asked_silent, k) * math.comb(domains - asked_silent, cut - k)
+        for k in range(cut_silent, min(asked_silent, cut) + 1)
+    )
+    return ways / math.comb(domains, cut)
+
+
+def jointly(*explanations: float) -> float:
+    """Nats against "one of these explanations": their chances add up, so the result is at most the smallest."""
+    return max(0.0, -math.log(math.fsum(math.exp(-nats) for nats in explanations)))
 
 
 def _maximum(f: Callable[[float], float], low: float, high: float) -> float:

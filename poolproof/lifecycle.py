@@ -170,7 +170,7 @@ def _begin(verification: Verification, event: Begin, now_ns: int, policy: Policy
     if now_ns < (earliest := retry_not_before_ns(verification, policy)):
         wait_s = -((now_ns - earliest) // 1_000_000_000)
         raise NotNowError(f"verification {verification.id}: the next attempt may begin in {wait_s} s; try again then")
-    chosen = candidates(event.fleet, verification.target, verification.variant, event.seed, policy)
+    chosen = candidates(event.fleet, verification.target, verification.variant, event.number, event.seed, policy)
     attempt = Attempt(
         event.number, event.seed, event.traceparent, now_ns, chosen, baseline_start_at_ns=now_ns + policy.lead_ns
     )

@@ -33,12 +33,15 @@ class Policy:
         dark_path: chance that a path goes dark by itself between baseline and verdict (`p` of the design).
         refusing_path: chance that something on a path starts by itself to refuse our packets with ICMP that
             quotes them.
+        common_cut: chance that between baseline and verdict one event cuts the target off from many failure domains
+            together, and from just as many as are to be silent: 1e-3 for the event, 1/4 for its size.
+        common_refusal: the same for an event that refuses (a filter that begins to reject part of the Internet).
         loss_floor: no path is believed to lose less than this.
         enacted_error: chance that an exchange with a server that blocks us does not look blocked (`e` of the design).
         loss_confidence: confidence of the upper bound on a path's loss that the baseline gives (Clopper-Pearson).
         expected_loss: loss that an honest owner's monitors are expected to see; only the power depends on it.
-        monitors, must_be_silent, witnesses: size of the cohort per role; for `allow-only` all that must be
-            silent are witnesses.
+        monitors, must_be_silent, witnesses: size of the cohort per role on a first attempt; for `allow-only` all but
+            the monitors are witnesses that must be silent.
         spares: further vantages asked in the baseline, to stand in for those that get no answer.
         min_rirs: registries that monitors, and must-be-silent perspectives, have to span for strong assurance.
         min_rounds: counted rounds before anything is proven, however much evidence one round gives.
@@ -70,6 +73,8 @@ class Policy:
     alpha_weak: float
     dark_path: float
     refusing_path: float
+    common_cut: float
+    common_refusal: float
     loss_floor: float
     enacted_error: float
     loss_confidence: float
@@ -153,13 +158,15 @@ POLICY_2026_11 = Policy(
     alpha_weak=1e-3,
     dark_path=0.01,
     refusing_path=0.001,
+    common_cut=2.5e-4,
+    common_refusal=2.5e-5,
     loss_floor=0.02,
     enacted_error=0.001,
     loss_confidence=0.65,
     expected_loss=0.05,
     monitors=5,
     must_be_silent=5,
-    witnesses=2,
+    witnesses=3,
     spares=2,
     min_rirs=2,
     min_rounds=2,

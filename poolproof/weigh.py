@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from poolproof.evidence import domain_evidence, loss_bound, round_evidence
+from poolproof.common_event import against_one_event, most_against_one_event
+from poolproof.evidence import domain_evidence, jointly, loss_bound, round_evidence
 from poolproof.matrix import Matrix, Refusals, RoundState
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance, Policy
@@ -90,8 +91,8 @@ def weigh(matrix: Matrix, policy: Policy, *, watched: bool = False) -> Weight:
             if silent or refused:
                 blocked.append(_Blocked(i, domain, silent, refused, standing.silence, standing.refusal))
     return Weight(
-        worth=_by_assurance(matrix, counted, blocked, refusing, policy),
-        limit={level: _limit(domains.values(), level, bool(refusing), policy) for level in Assurance},
+        worth=_by_assurance(matrix, counted, blocked, policy),
+        limit=_Limits(matrix, domains, bool(refusing), policy),
         silent=tuple(dict.fromkeys(row.row for row in blocked)),
         refusing=bool(refusing),
     )
@@ -135,7 +136,7 @@ class _Blocked(NamedTuple):
 
 
 def _by_assurance(
-    matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], refusing: set[_Domain], policy: Policy
+    matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], policy: Policy
 ) -> dict[Assurance, float]:
     worth: dict[Assurance, float] = {}
     last: list[_Blocked] | None = None
@@ -149,27 +150,30 @@ def _by_assurance(
             if row.silence >= level or (row.refused and row.refusal >= level)
         ]
         if standing != last:
-            nats = _worth(matrix, counted, standing, refusing, policy)
+            nats = _worth(matrix, counted, standing, policy)
             last = standing
         worth[level] = nats
     return worth
 
 
-def _limit(domains: Iterable[_Standing], level: Assurance, refusing: bool, policy: Policy) -> float:
-    """Where one domain refuses, the others may yet."""
-    nats = 0.0
-    for standing in domains:
-        if refusing and standing.refusal_at_best >= level:
-            nats += policy.most_per_refusing_domain
-        elif standing.silence >= level:
-            nats += policy.most_per_domain
-    return nats
+class _Limits(dict[Assurance, float]):
+    """The most that rounds without end can make of what stands at each assurance; computed when it is asked for."""
+
+    def __init__(self, matrix: Matrix, domains: Mapping[_Domain, _Standing], refusing: bool, policy: Policy) -> None:
+        self._matrix, self._domains, self._refusing, self._policy = matrix, domains, refusing, policy
+
+    def __missing__(self, level: Assurance) -> float:
+        policy = self._policy
+        # Where one domain refuses, the others may yet.
+        refusals = {d for d, standing in self._domains.items() if self._refusing and standing.refusal_at_best >= level}
+        silences = {d for d, standing in self._domains.items() if standing.silence >= level} - refusals
+        nats = len(refusals) * policy.most_per_refusing_domain + len(silences) * policy.most_per_domain
+        refusing, silent = {asn for asn, _ in refusals}, {asn for asn, _ in silences}
+        return jointly(nats, most_against_one_event(self._matrix, refusing, silent, policy))
 
 
-def _worth(
-    matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], refusing: set[_Domain], policy: Policy
-) -> float:
-    """The cheaper of the two ways in which the network could have made this.
+def _worth(matrix: Matrix, counted: list[RoundState], blocked: list[_Blocked], policy: Policy) -> float:
+    """Nats against all ways together in which the network could have made this.
 
     Path by path, a refusing domain is worth what it takes to refuse, and its silences nothing more, because kernels
     limit the ICMP that they send. All at once, a refusal is one more exchange that was not answered: a target that
@@ -177,6 +181,7 @@ def _worth(
     """
     if not blocked:
         return 0.0
+    refusing = {row.domain for row in blocked if row.refused}
     by_domain: dict[_Domain, list[tuple[float, int]]] = {}
     by_round = [0] * len(matrix.states)
     for row in blocked:
@@ -190,13 +195,14 @@ def _worth(
             by_round[number] += 1
     dark, error = policy.dark_path, policy.enacted_error
     # fsum is exact, so that the order of rows and rounds cannot change the last bit of a sum.
-    path_by_path = len(refusing) * policy.most_per_refusing_domain + math.fsum(
-        domain_evidence(dark, error, tuple(sorted(losses))) for losses in by_domain.values()
-    )
+    worths = dict.fromkeys(refusing, policy.most_per_refusing_domain)
+    for domain, losses in by_domain.items():
+        worths[domain] = domain_evidence(dark, error, tuple(sorted(losses)))
+    path_by_path = math.fsum(worths.values())
     all_at_once = math.fsum(
         round_evidence(
             state.monitors, state.served, state.witnesses, state.witnessed, by_round[state.number], policy.expected_loss
         )
         for state in counted
     )
-    return min(path_by_path, all_at_once)
+    return jointly(path_by_path, all_at_once, against_one_event(matrix, counted, worths, refusing, policy))

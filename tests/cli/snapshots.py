@@ -25,8 +25,8 @@ GOLDEN = Path(__file__).parent / "golden"
 T0 = 1_795_426_867_250_000_000
 REPLY = bytes.fromhex("24020300000000000000000050505300") + bytes(32)
 ID = "k7d2x9m4qwe1"
-BLOCK, HIDDEN = challenge(witnesses=2), challenge(variant=Variant.ALLOW_ONLY)
-PREFIXES = challenge(prefix=True)
+BLOCK, HIDDEN = challenge(witnesses=2), challenge(silent=7, variant=Variant.ALLOW_ONLY)
+PREFIXES = challenge(witnesses=2, prefix=True)
 
 
 def verification(

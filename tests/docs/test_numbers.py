@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import re
 
 import pytest
 
-from poolproof.evidence import domain_evidence, loss_bound, round_evidence
+from poolproof.evidence import domain_evidence, event_evidence, jointly, loss_bound, round_evidence
 from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.verdict import Ceiling
 from tests.docs.pages import ROOT, rows, section, text, word
+from tests.simulation.literature import MECHANISMS
+from tests.simulation.wald import fewest_packets
 from tests.simulation.worlds import SCENARIOS
 
 POLICY = POLICY_2026_11
@@ -44,12 +46,51 @@ def test_what_each_attempt_needs() -> None:
         assert needed == [f"{POLICY.threshold(assurance, k):.2f}" for k in (1, 2, 3, 10)]
 
 
-@pytest.mark.parametrize(("domains", "attempts"), [(5, 77), (4, 7), (3, 0)])
-def test_how_many_attempts_can_be_strong(domains: int, attempts: int) -> None:
-    reach = domains * POLICY.most_per_domain
-    within = itertools.takewhile(lambda k: POLICY.threshold(Assurance.STRONG, k) <= reach, itertools.count(1))
-    assert sum(1 for _ in within) == attempts
-    assert attempts == 0 or f"attempt {attempts}" in section(PAGE, "## How much is enough")
+def test_what_one_event_leaves() -> None:
+    table = rows(section(PAGE, "### One event"))
+    assert table
+    for domains, *numbers in table:
+        silent, answered = map(int, domains.split(" and "))
+
+        def worth(unanswered: int, counting: int, silent: int = silent, answered: int = answered) -> float:
+            worths = (POLICY.most_per_domain,) * counting
+            return event_evidence(POLICY.common_cut, silent + answered, silent, unanswered, worths)
+
+        most = jointly(silent * POLICY.most_per_domain, worth(0, silent))
+        within = [k for k in range(1, 100) if POLICY.threshold(Assurance.STRONG, k) <= most]
+        nats = [worth(0, silent), worth(1, silent), worth(0, silent - 1), most]
+        assert numbers == [*(f"{n:.2f}" for n in nats), str(len(within))]
+
+
+def test_the_soaks_tables_have_its_mechanisms_and_keep_to_their_limits() -> None:
+    both = rows(section(PAGE, "## How often a strong proof is false"))
+    found, power = ([cells for cells in both if len(cells) == width] for width in (6, 5))
+    assert [cells[0] for cells in found] == [m.name for m in MECHANISMS if m.world is not None]
+    assert [cells[0] for cells in power] == [m.name for m in MECHANISMS if m.honest is not None]
+    limits = {m.name: m.false_strong for m in MECHANISMS}
+    for name, *numbers, held_to in found:
+        assert float(held_to) == limits[name]
+        assert max(map(float, numbers)) <= limits[name]
+
+
+def test_what_a_proof_costs_is_what_the_figures_show() -> None:
+    kept = json.loads(text("docs/figures/numbers.json"))["power"]
+    table = rows(section(PAGE, "## What a proof costs"))
+    assert table
+    by_place = {(row["line"], f"{100 * row['loss']:g} %"): row for row in kept}
+    for name, loss, packets, bound, ratio, all_packets in table:
+        row = by_place[name, loss]
+        shown = 0.6 * (1 - row["loss"]) if name == "rejecting" else 1.0
+        assert bound == f"{fewest_packets(row['loss'], shown):.1f}"
+        assert packets == f"{row['packets']:.1f}"
+        assert ratio == f"{row['packets'] / row['bound']:.2f}"
+        assert all_packets == f"{row['with_baseline']:.0f}"
+
+
+def test_every_figure_is_drawn_and_shown() -> None:
+    shown = set(re.findall(r"\(figures/([\w.]+)\)", PAGE))
+    assert shown
+    assert shown == {path.name for path in (ROOT / "docs" / "figures").glob("*.svg")}
 
 
 @pytest.mark.parametrize(

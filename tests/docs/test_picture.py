@@ -68,7 +68,7 @@ def _play() -> tuple[Verification, int]:
             verification = handle(verification, OwnerReady(), now_ns, POLICY_2026_11).verification
             assert verification.attempt is not None
             assert verification.attempt.challenge is not None
-            network.owner_ready(now_ns, tuple(row.perspective for row in verification.attempt.challenge.rows))
+            network.owner_ready(now_ns, verification.attempt.challenge.rows)
         for job in outstanding(verification, POLICY_2026_11):
             now_ns = max(now_ns, job.start_at_ns + job.steps[-1].offset_ns + job.timeout_ns + job.linger_ns)
             verification = handle(verification, Reported(network.report(job)), now_ns, POLICY_2026_11).verification

@@ -77,7 +77,7 @@ def _batches(verification: Verification) -> Iterator[list[tuple[Event, int]]]:
     for world in (OBEDIENT, DEAD):
         network = Network(world, random.Random(1))
         if attempt is not None and attempt.challenge is not None:
-            network.owner_ready(attempt.ready_at_ns, tuple(row.perspective for row in attempt.challenge.rows))
+            network.owner_ready(attempt.ready_at_ns, attempt.challenge.rows)
         reports: list[tuple[Event, int]] = [(Reported(network.report(job)), job.start_at_ns) for job in jobs]
         for batch in (reports[:-1], reports):
             if batch:

@@ -46,6 +46,13 @@ def challenge(
     return Challenge(Method.DIFFERENTIAL, variant, tuple(rows), aim)
 
 
+def strong_cohort(variant: Variant = Variant.BLOCK, *, prefix: bool = False) -> Challenge:
+    """As few as have strong odds in three rounds: twelve."""
+    if variant is Variant.ALLOW_ONLY:
+        return challenge(silent=7, variant=variant)
+    return challenge(witnesses=2, prefix=prefix)
+
+
 def rounds(asked: Challenge, count: int) -> tuple[Round, ...]:
     return tuple(Round(n, 0, n * 8_000_000_000, tuple(range(len(asked.rows)))) for n in range(count))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolproof.challenge import quorum
-from poolproof.evidence import domain_evidence, loss_bound, round_evidence
+from poolproof.evidence import domain_evidence, event_evidence, jointly, loss_bound, round_evidence
 from poolproof.policy import POLICY_2026_11, Assurance
 
 POLICY = POLICY_2026_11
@@ -97,6 +97,53 @@ def test_a_round_is_a_fair_bet_against_every_leaky_target(monitors: int, witness
         decided = 1 - all_silent + math.fsum(chance.values())
         expectation = math.fsum(chance[seen] / decided * math.exp(nats) for seen, nats in worth_something.items())
         assert expectation <= 1 + 1e-9, f"q={q}"
+
+
+@pytest.mark.parametrize(("domains", "asked"), [(n, s) for n in (2, 5, 8, 10, 12, 15) for s in range(1, n, 2)])
+def test_no_event_matches_the_roles_more_often_than_its_bound(domains: int, asked: int) -> None:
+    """Exact: an event that cuts any number of domains, then every draw of the roles, whichever silences count.
+
+    That domains which were to be silent and were not cut do not count instead of refuting is granted: an attacker may
+    have forged them, or stopped their probes.
+    """
+    draws = math.comb(domains, asked)
+    for cut in range(1, domains + 1):
+        seen: dict[float, float] = {}
+        for silent in range(max(0, cut - domains + asked), min(cut, asked) + 1):
+            nats = event_evidence(1.0, domains, asked, cut - silent, (math.inf,) * silent)
+            ways = math.comb(cut, silent) * math.comb(domains - cut, asked - silent)
+            seen[nats] = seen.get(nats, 0.0) + ways / draws
+        for nats in seen:
+            assert math.fsum(chance for other, chance in seen.items() if other >= nats) <= math.exp(-nats) + 1e-12
+
+
+@pytest.mark.parametrize(("silent", "answered"), [(7, 5), (6, 6), (6, 5), (5, 7), (8, 6), (9, 9), (5, 5)])
+@pytest.mark.parametrize("alone", [0.01, 0.02, 0.1, 0.3])
+def test_paths_and_one_event_together_keep_to_the_bound(silent: int, answered: int, alone: float) -> None:
+    """Exact: with 1 in 1000 an event cuts each domain with chance q; each may fall silent by itself as well."""
+    worths = (-math.log(alone),) * silent
+    event = event_evidence(POLICY.common_cut, silent + answered, silent, 0, worths)
+    evidence = jointly(math.fsum(worths), event)
+    for q in (i / 100 for i in range(1, 100)):
+        by_event = (q + (1 - q) * alone) ** silent * (1 - q) ** answered
+        assert 0.999 * alone**silent + 0.001 * by_event <= math.exp(-evidence)
+
+
+@given(st.integers(1, 10), st.integers(0, 10), st.data())
+def test_one_event_is_likelier_the_less_was_seen(asked: int, others: int, data: st.DataObject) -> None:
+    worths = tuple(sorted(data.draw(st.lists(st.floats(0.1, 7), min_size=1, max_size=asked))))
+    unanswered = data.draw(st.integers(0, others))
+    nats = event_evidence(0.001, asked + others, asked, unanswered, worths)
+    assert event_evidence(0.001, asked + others, asked, unanswered, worths[1:]) <= nats + 1e-9
+    assert event_evidence(0.001, asked + others, asked, unanswered, worths[:-1]) <= nats + 1e-9
+    assert event_evidence(0.001, asked + others, asked, min(others, unanswered + 1), worths) <= nats + 1e-9
+    assert nats <= math.log(1000) + math.log(math.comb(asked + others, asked)) + 1e-9
+
+
+@given(st.lists(st.floats(0, 40), min_size=1, max_size=4))
+def test_explanations_add_up(nats: list[float]) -> None:
+    assert max(0.0, min(nats) - math.log(len(nats))) <= jointly(*nats) + 1e-9
+    assert jointly(*nats) <= min(nats) + 1e-9
 
 
 def _binomial(k: int, n: int, q: float) -> float:

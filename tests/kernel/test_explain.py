@@ -90,7 +90,7 @@ def in_one_way(asked: Challenge) -> tuple[Observation, ...]:
     )
 
 
-BLOCK, HIDDEN = challenge(witnesses=2), challenge(variant=Variant.ALLOW_ONLY)
+BLOCK, HIDDEN = challenge(witnesses=2), challenge(silent=7, variant=Variant.ALLOW_ONLY)
 PREFIXES, FEW = challenge(witnesses=2, prefix=True), challenge(silent=3)
 SEEN: dict[str, Verification] = {
     "proven-by-drop": verification(BLOCK, enacted(BLOCK, 3), 3, State.CONCLUDED),
@@ -214,7 +214,7 @@ asked_vantage: Perspective = BLOCK.rows[0].perspective
 def test_a_verdict_in_one_line() -> None:
     verdict = SEEN["proven-by-reject"].verdict
     assert isinstance(verdict, ControlProven)
-    assert summary(verdict.tally, verdict.assurance) == "allowed 5/5, blocked 5/5, 5 RIRs, bound 1e-10, strong"
+    assert summary(verdict.tally, verdict.assurance) == "allowed 5/5, blocked 5/5, 5 RIRs, bound 5e-08, strong"
 
 
 @given(st.integers(0, 250_000_000_000 * 10**9))

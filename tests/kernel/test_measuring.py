@@ -55,7 +55,7 @@ def test_saying_ready_twice_measures_once() -> None:
     assert once.dispatch == (), "the server gets time to settle"
     assert handle(once.verification, OwnerReady(), LATER_NS, POLICY) == Step(once.verification)
     first = wake(once.verification)
-    assert len(first.dispatch) == 12
+    assert len(first.dispatch) == 13
     assert {job.start_at_ns for job in first.dispatch} == {ready_at_ns(verification) + POLICY.settle_ns}
     assert handle(first.verification, OwnerReady(), LATER_NS, POLICY) == Step(first.verification)
 

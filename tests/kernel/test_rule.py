@@ -20,7 +20,7 @@ from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason
-from tests.kernel.situations import challenge, enacted, evidence, observed, rounds
+from tests.kernel.situations import challenge, enacted, evidence, observed, rounds, strong_cohort
 
 POLICY = POLICY_2026_11
 Evidence = tuple[Challenge, tuple[Round, ...], tuple[Observation, ...]]
@@ -156,15 +156,6 @@ def test_all_attempts_together_stay_under_alpha(attempts: int) -> None:
         assert spent < POLICY.alpha(assurance)
 
 
-@pytest.mark.parametrize(
-    ("domains", "proven_in"), [(5, 3), (4, 3), (3, None)], ids=["five domains", "four domains", "three never"]
-)
-def test_strong_odds_need_four_failure_domains(domains: int, proven_in: int | None) -> None:
-    asked = challenge(silent=domains, variant=Variant.ALLOW_ONLY)
-    first = next((n for n in range(1, 13) if grade(judge((asked, rounds(asked, n), enacted(asked, n)))) == 3), None)
-    assert first == proven_in
-
-
 def test_many_verifiers_of_one_domain_are_worth_one() -> None:
     asked = challenge(silent=7, asns=[64600] * 7)
     tally = judge((asked, rounds(asked, 12), enacted(asked, 12))).verdict.tally
@@ -182,7 +173,7 @@ def test_many_verifiers_of_one_domain_are_worth_one() -> None:
     ids=["drop at disclosed addresses", "reject", "prefix", "witnesses"],
 )
 def test_assurance_is_what_an_attacker_allows(variant, prefix, silence, assurance, ceiling) -> None:  # type: ignore[no-untyped-def]
-    asked = challenge(variant=variant, prefix=prefix)
+    asked = strong_cohort(variant, prefix=prefix)
     verdict = judge((asked, rounds(asked, 4), enacted(asked, 4, silence))).verdict
     assert isinstance(verdict, ControlProven)
     assert (verdict.assurance, verdict.ceiling) == (assurance, ceiling)
@@ -227,7 +218,7 @@ def judged(asked: Challenge, count: int, silence: Outcome = Outcome.SILENT, **od
     ids=["drop at disclosed addresses", "reject", "prefix", "witnesses"],
 )
 def test_without_tripwires_a_proof_is_worth_one_less(variant, prefix, silence, assurance) -> None:  # type: ignore[no-untyped-def]
-    verdict = judged(challenge(variant=variant, prefix=prefix), 4, silence, watched=False)
+    verdict = judged(strong_cohort(variant, prefix=prefix), 4, silence, watched=False)
     assert (verdict.assurance, verdict.ceiling) == (assurance, Ceiling.UNWATCHED)
 
 
@@ -259,7 +250,7 @@ def test_a_packet_that_nobody_asked_for_at_a_must_be_silent_perspective_always_r
 
 def test_unasked_packets_at_those_who_are_answered_say_nothing() -> None:
     """A flood in a monitor's name can only make it look blocked, which is worth nothing."""
-    asked = challenge()
+    asked = strong_cohort()
     packet = UnaskedPacket(UnaskedKind.UDP, 5, "203.0.113.7", "192.0.2.1", b"")
     seen = tuple(o if wants_silence(asked, o) else replace(o, unasked=(packet,)) for o in enacted(asked, 3))
     assert isinstance(judge((asked, rounds(asked, 3), seen)).verdict, ControlProven)
@@ -305,7 +296,7 @@ def test_kiss_codes_of_the_daemon_are_strong_in_any_number_of_ways() -> None:
 
 def test_silence_at_prefixes_is_strong_in_whatever_way_some_are_refused() -> None:
     """A limit by address knows no address of a prefix beforehand; a limit by prefix was tried in the baseline."""
-    asked = challenge(prefix=True)
+    asked = strong_cohort(prefix=True)
     verdict = refused(asked, 4, lambda row: RefusalKind.OTHER if row is asked.rows[5] else None)
     assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.MIXED)
 

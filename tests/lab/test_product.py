@@ -203,7 +203,7 @@ def test_an_owner_who_does_what_is_asked_is_proven(
     assert ended.judgement.proof is not None, ended.judgement
     assert (ended.judgement.proof.assurance, ended.judgement.proof.ceiling) == (assurance, ceiling)
     tally = ended.judgement.tally
-    assert tally.silent == tally.must_be_silent == 5
+    assert tally.silent == tally.must_be_silent >= 5
     assert tally.bound <= 1e-6
     assert tally.monitors_answered >= tally.monitors - 1
 

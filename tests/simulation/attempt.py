@@ -16,6 +16,7 @@ from poolproof.policy import Policy
 from poolproof.target import Target
 from poolproof.verdict import Verdict
 from poolproof.verification import Begin, Event, OwnerReady, Reported, State, Unreachable, Verification, Wake
+from tests.simulation.chance import Chance, Steered
 from tests.simulation.network import Network
 from tests.simulation.worlds import SECOND_NS, World
 
@@ -26,13 +27,25 @@ _EVENT_LIMIT = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one attempt ended."""
+    """How one attempt ended.
+
+    Attributes:
+        verdict: of the attempt.
+        state: of the verification.
+        rounds: that were fired.
+        packets: sent to the target in the baseline and in the rounds.
+        measured: of those, in the rounds.
+        seconds: from the first packet to the end.
+        log_ratio: of a steered run: logarithm of how much less likely a plain run is to be this one.
+    """
 
     verdict: Verdict
     state: State
     rounds: int
     packets: int
+    measured: int
     seconds: float
+    log_ratio: float = 0.0
 
 
 def fleet(world: World) -> tuple[Vantage, ...]:
@@ -51,10 +64,19 @@ def fleet(world: World) -> tuple[Vantage, ...]:
     )
 
 
-def play(world: World, seed: str, policy: Policy, number: int = 1) -> Result:
-    """Play one attempt of a world. The same seed gives the same result, to the last packet."""
+def play(world: World, seed: str, policy: Policy, number: int = 1, *, steered: bool = False) -> Result:
+    """Play one attempt of a world. The same seed gives the same result, to the last packet.
+
+    Args:
+        world: what the network, the server, its owner and our probes do.
+        seed: any text.
+        policy: the numbers.
+        number: of the attempt on the target.
+        steered: draw what leads to a false proof more often than it is, and say by how much.
+    """
     entropy = random.Random(seed)
-    network = Network(world, entropy)
+    chance = Steered(entropy) if steered else Chance(entropy)
+    network = Network(world, entropy, chance)
     target = Target("2001:db8:53::7" if world.ipv6_prefixes else "203.0.113.7")
     verification = Verification(
         VerificationId("sim"), target, str(target), "somebody", Method.DIFFERENTIAL, world.variant, policy.id, _START_NS
@@ -63,7 +85,7 @@ def play(world: World, seed: str, policy: Policy, number: int = 1) -> Result:
     agenda: list[tuple[int, int, Event]] = [
         (_START_NS, next(order), Begin(number, entropy.randbytes(32), fleet(world)))
     ]
-    packets = events = woken_at_ns = 0
+    packets = measured = events = woken_at_ns = 0
     now_ns = _START_NS
     while agenda:
         now_ns, _, event = heapq.heappop(agenda)
@@ -77,15 +99,19 @@ def play(world: World, seed: str, policy: Policy, number: int = 1) -> Result:
             break
         for job in step.dispatch:
             packets += len(job.steps)
+            measured += len(job.steps) if verification.state is State.MEASURING else 0
             for at_ns, answer in _carry_out(job, network, world, entropy, now_ns):
                 heapq.heappush(agenda, (at_ns, next(order), answer))
         if verification.state is State.CHALLENGED and before is State.BASELINE:
-            said_ns = now_ns + entropy.randrange(10, 600) * SECOND_NS
+            said_ns = now_ns + entropy.randrange(*world.ready_s) * SECOND_NS
             heapq.heappush(agenda, (said_ns, next(order), OwnerReady()))
         if isinstance(event, OwnerReady):
             assert verification.attempt is not None
             assert verification.attempt.challenge is not None
-            network.owner_ready(now_ns, tuple(row.perspective for row in verification.attempt.challenge.rows))
+            network.owner_ready(now_ns, verification.attempt.challenge.rows)
+        if steered and network.hopeless:
+            # What it would still do is repeat rounds for hours, and end without proof.
+            break
         wake = next_wake_ns(verification, policy)
         if wake is not None and wake != woken_at_ns:
             woken_at_ns = wake
@@ -93,7 +119,13 @@ def play(world: World, seed: str, policy: Policy, number: int = 1) -> Result:
     attempt = verification.attempt
     assert attempt is not None
     return Result(
-        verification.verdict, verification.state, len(attempt.rounds), packets, (now_ns - _START_NS) / SECOND_NS
+        verification.verdict,
+        verification.state,
+        len(attempt.rounds),
+        packets,
+        measured,
+        (now_ns - _START_NS) / SECOND_NS,
+        chance.log_ratio,
     )
 
 

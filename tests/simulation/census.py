@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.verdict import ControlProven, ControlRefuted
 from tests.simulation.attempt import play
-from tests.simulation.worlds import SCENARIOS, Scenario
+from tests.simulation.worlds import SCENARIOS, Scenario, World
 
 _CHUNK = 250
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the attempts of one scenario."""
+    """What became of the attempts of one scenario.
+
+    `rounds` and `measured`, the packets of the rounds, are those of the proofs; `packets` is all of all attempts.
+    """
 
     attempts: int = 0
     proven: Counter[Assurance] = field(default_factory=Counter)
@@ -27,6 +30,7 @@ class Tally:
     inconclusive: Counter[str] = field(default_factory=Counter)
     rounds: list[int] = field(default_factory=list)
     packets: int = 0
+    measured: list[int] = field(default_factory=list)
     false_proofs: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -38,6 +42,7 @@ class Tally:
         self.inconclusive += other.inconclusive
         self.rounds += other.rounds
         self.packets += other.packets
+        self.measured += other.measured
         self.false_proofs += other.false_proofs
 
     @property
@@ -71,10 +76,14 @@ def chunks(attempts: int) -> Iterator[tuple[int, int, int]]:
 
 def count(index: int, first: int, number: int, seed: str) -> tuple[int, Tally]:
     """Play some attempts of one scenario."""
-    world = SCENARIOS[index].world
+    return index, play_many(SCENARIOS[index].world, f"{seed}/{index}", range(first, first + number))
+
+
+def play_many(world: World, seed: str, runs: range) -> Tally:
+    """Play attempts of a world, each with a seed of its own."""
     tally = Tally()
-    for i in range(first, first + number):
-        name = f"{seed}/{index}/{i}"
+    for i in runs:
+        name = f"{seed}/{i}"
         result = play(world, name, POLICY_2026_11)
         tally.attempts += 1
         tally.packets += result.packets
@@ -82,6 +91,7 @@ def count(index: int, first: int, number: int, seed: str) -> tuple[int, Tally]:
         if isinstance(verdict, ControlProven):
             tally.proven[verdict.assurance] += 1
             tally.rounds.append(result.rounds)
+            tally.measured.append(result.measured)
             if not world.owner.deserves_proof:
                 tally.false_proofs.append(name)
         elif isinstance(verdict, ControlRefuted):
@@ -89,7 +99,7 @@ def count(index: int, first: int, number: int, seed: str) -> tuple[int, Tally]:
             tally.refuted_in_round_one += result.rounds == 1
         else:
             tally.inconclusive[verdict.reason.value] += 1
-    return index, tally
+    return tally
 
 
 def census(attempts: int, seed: str, processes: int) -> Iterator[tuple[int, list[Tally]]]:

@@ -12,12 +12,12 @@ from tests.simulation.attempt import play
 from tests.simulation.census import count
 from tests.simulation.worlds import SCENARIOS, Owner, Scenario, World
 
-_ATTEMPTS = 60
+_ATTEMPTS = 40
 
 
 @pytest.mark.parametrize("index", range(len(SCENARIOS)), ids=[scenario.world.name for scenario in SCENARIOS])
 def test_every_world_keeps_its_promise(index: int) -> None:
-    """Goals of 99.9 % need more attempts than a test has: here at most one in sixty may miss, and no proof is false."""
+    """Goals of 99.9 % need more attempts than a test has: here at most one in forty may miss, and no proof is false."""
     scenario = SCENARIOS[index]
     _, tally = count(index, 0, _ATTEMPTS, "smoke")
     assert not tally.false_proofs
