@@ -6,8 +6,10 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
+INSTALLED_FUZZ := .venv/.installed-fuzz
+SECONDS_EACH ?= 60
 
-.PHONY: help setup demo test check sim soak lab bench gen
+.PHONY: help setup demo test check sim soak lab bench fuzz gen
 
 help: ## show this list
 	@grep -E '^[a-z]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -36,6 +38,9 @@ lab: $(INSTALLED_TEST) ## only the tests with real daemons in network namespaces
 bench: $(INSTALLED_TEST) ## speed, as ratios within one run
 	@$(PYTHON) -m bench --record
 
+fuzz: $(INSTALLED_FUZZ) ## search every decoder that meets the network; SECONDS_EACH=60 (about 40 minutes)
+	@$(PYTHON) -m tests.fuzz --seconds $(SECONDS_EACH)
+
 gen: $(INSTALLED_TEST) ## write poolproof/v1 anew from proto/
 	@$(PYTHON) deploy/dev/generate.py
 
@@ -44,3 +49,6 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/dev/setup.sh
 
 $(INSTALLED_TEST): pyproject.toml constraints.txt deploy/dev/setup.sh
 	@deploy/dev/setup.sh test
+
+$(INSTALLED_FUZZ): pyproject.toml constraints.txt deploy/dev/setup.sh
+	@deploy/dev/setup.sh fuzz

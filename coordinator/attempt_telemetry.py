@@ -21,12 +21,14 @@ from coordinator.store.errors import StoreError
 from coordinator.store.port import Put
 from coordinator.traces import TraceStore, report_spans
 from poolproof import semconv
+from poolproof.calibration import Stratum
+from poolproof.conduct import Quarantine
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
 from poolproof.job import Job
 from poolproof.policy import Policy
 from poolproof.span import Span, SpanKind, SpanStatus, read_traceparent
 from poolproof.tracing import SpanSink, fresh_context
-from poolproof.verification import Attempt, Verification
+from poolproof.verification import Attempt, Purpose, Verification
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,8 @@ class AttemptTelemetry:
             earlier = known.get(attempt.number)
             if attempt is earlier or attempt == earlier:
                 continue
-            self._metrics.advanced(earlier, after, attempt, self._policies[after.policy])
+            if after.purpose is Purpose.APPLICATION:
+                self._metrics.advanced(earlier, after, attempt, self._policies[after.policy])
             said = set() if earlier is None else self._finished(before, earlier, now_ns).keys()
             finished = self._finished(after, attempt, now_ns)
             self._sink.emit(span for span_id, span in finished.items() if span_id not in said)
@@ -130,6 +133,18 @@ class AttemptTelemetry:
         """A session ended."""
         self._metrics.agents(-1)
         _log.info("agent gone", extra={"vantage": vantage})
+
+    def calibrated(self, *, said: bool) -> None:
+        """A calibration is over."""
+        self._metrics.calibrated(said=said)
+
+    def tried(self, trials: Mapping[Stratum, bool]) -> None:
+        """One vantage's trials in one calibration."""
+        self._metrics.tried(trials)
+
+    def quarantined(self, why: Quarantine, change: int) -> None:
+        """A vantage is quarantined from now on, or no longer."""
+        self._metrics.quarantined(why, change)
 
     def report_refused(self, reason: str) -> None:
         """A report was not taken."""

@@ -18,7 +18,7 @@ from coordinator.tracing_port import Telemetry
 from poolproof.policy import Policy
 from poolproof.standing import Claim, Proof, pause_ns
 from poolproof.verdict import ControlProven
-from poolproof.verification import Begin, NotNowError, State, Verification
+from poolproof.verification import Begin, NotNowError, Purpose, State, Verification
 
 DRAW_KEY_BYTES = 32
 
@@ -28,8 +28,8 @@ class Counted:
     """An event, and what has to be saved together with what follows from it."""
 
     event: Begin
-    compare: Compare
-    put: Put
+    compares: tuple[Compare, ...] = ()
+    puts: tuple[Put, ...] = ()
 
 
 class Claims:
@@ -58,21 +58,26 @@ class Claims:
             NotNowError: their last attempt on the target is too short ago.
             NoVantagesError: nobody can work now; no attempt is spent on that.
         """
+        if verification.purpose is Purpose.CALIBRATION:
+            # Its target is our own: no error budget is spent, and nobody's claim counts.
+            return Counted(self._event(verification, len(verification.attempts) + 1))
         held = await load_standing(self._store, verification.target)
         claim = held.standing.claim_of(verification.applicant)
         if claim is not None and claim.verification != verification.id:
             await self._check_earlier(claim, verification, now_ns, policy)
+        event = self._event(verification, held.standing.attempts + 1)
+        standing = held.standing.with_attempt(verification.applicant, verification.id)
+        return Counted(event, (_compare(held),), (standing_put(standing),))
+
+    def _event(self, verification: Verification, number: int) -> Begin:
         fleet = self._dispatcher.usable(verification.target.family)
         if not fleet:
             raise NoVantagesError(
                 f"target: {verification.target}: no vantage with an {verification.target.family.name} address is"
                 " connected with a good clock now; `poolproof fleet` shows who is, try again when some are"
             )
-        number = held.standing.attempts + 1
         seed = hmac.digest(self._draw_key, f"{verification.id}/{number}".encode(), "sha256")
-        event = Begin(number, seed, fleet, self._telemetry.begin_attempt())
-        standing = held.standing.with_attempt(verification.applicant, verification.id)
-        return Counted(event, _compare(held), standing_put(standing))
+        return Begin(number, seed, fleet, self._telemetry.begin_attempt())
 
     async def _check_earlier(self, claim: Claim, wanted: Verification, now_ns: int, policy: Policy) -> None:
         earlier = await load(self._store, claim.verification)
@@ -97,7 +102,7 @@ class Claims:
         """What is saved with the target if this step proves it; None if it does not."""
         if not isinstance(after.verdict, ControlProven) or after.state is not State.CONCLUDED:
             return None
-        if before.state is State.CONCLUDED:
+        if before.state is State.CONCLUDED or after.purpose is Purpose.CALIBRATION:
             return None
         held = await load_standing(self._store, after.target)
         standing = held.standing.with_proof(Proof(after.applicant, after.id, now_ns))

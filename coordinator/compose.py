@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 
 from coordinator.attempt_telemetry import AttemptTelemetry
+from coordinator.calibration.addresses import Addresses, read_place
+from coordinator.calibration.calibrations import Calibrations
+from coordinator.calibration.ledger import Ledger
+from coordinator.calibration.play import Stage
+from coordinator.calibration.sources import Sources
 from coordinator.conductor import Conductor, new_id
 from coordinator.draw_key import draw_key
 from coordinator.fleet import load_fleet
 from coordinator.metrics import METRICS, CoordinatorMetrics
 from coordinator.policy_file import load_policy
+from coordinator.ports import Clock
 from coordinator.registry import Registry
 from coordinator.resolve import Lookup, look_up
 from coordinator.service import Verifications
@@ -25,7 +31,9 @@ from coordinator.store.port import Store
 from coordinator.store.sqlite import SqliteStore
 from coordinator.tickets import Tickets
 from coordinator.traces import TraceStore
+from coordinator.tracing_port import Telemetry
 from coordinator.wall_clock import WallClock
+from poolproof.fleet import Vantage
 from poolproof.ids import PolicyId
 from poolproof.metering import metering_from
 from poolproof.policy import POLICIES, Policy
@@ -42,6 +50,7 @@ class Composition:
     store: Store
     registry: Registry
     conductor: Conductor
+    calibrations: Calibrations
     sessions: AgentSessions
     verifications: Verifications
 
@@ -69,6 +78,10 @@ async def compose(settings: CoordinatorSettings, *, lookup: Lookup = look_up) ->
         tickets = Tickets(key, settings.ticket_grace_ns)
         conductor = Conductor(store, registry, clock, telemetry, policies, policy, key, tickets)
         sessions = AgentSessions(registry, conductor, clock, telemetry, tickets, settings, lambda: secrets.token_hex(8))
+        calibrations = _calibrations(
+            settings, fleet, store, registry, conductor, clock, telemetry, policies[policy], key
+        )
+        conductor.on_attempt = calibrations.attempt_begun
         verifications = Verifications(
             conductor,
             store,
@@ -79,11 +92,13 @@ async def compose(settings: CoordinatorSettings, *, lookup: Lookup = look_up) ->
             settings,
             lambda: new_id(secrets.token_bytes),
             key,
+            calibrations,
             lookup,
         )
         try:
-            yield Composition(store, registry, conductor, sessions, verifications)
+            yield Composition(store, registry, conductor, calibrations, sessions, verifications)
         finally:
+            await calibrations.close()
             await conductor.close()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -91,6 +106,28 @@ async def compose(settings: CoordinatorSettings, *, lookup: Lookup = look_up) ->
             await asyncio.to_thread(telemetry.close)
     finally:
         await store.close()
+
+
+def _calibrations(
+    settings: CoordinatorSettings,
+    fleet: Iterable[Vantage],
+    store: Store,
+    registry: Registry,
+    conductor: Conductor,
+    clock: Clock,
+    telemetry: Telemetry,
+    policy: Policy,
+    key: bytes,
+) -> Calibrations:
+    ledger = Ledger(store, registry, conductor, clock, telemetry, policy)
+    return Calibrations(
+        Stage(store, conductor, clock, ledger, Sources(fleet), policy),
+        Addresses(map(read_place, settings.calibration_listen), secrets.randbelow),
+        telemetry,
+        key,
+        lambda: new_id(secrets.token_bytes),
+        secrets.randbits,
+    )
 
 
 def _policies(settings: CoordinatorSettings) -> tuple[Mapping[PolicyId, Policy], PolicyId]:

@@ -30,7 +30,16 @@ from poolproof.policy import Policy
 from poolproof.span import Span
 from poolproof.target import Target
 from poolproof.variant import Variant
-from poolproof.verification import Event, OwnerReady, Reported, Unreachable, Verification, Withdraw
+from poolproof.verification import (
+    Distrusted,
+    Event,
+    OwnerReady,
+    Purpose,
+    Reported,
+    Unreachable,
+    Verification,
+    Withdraw,
+)
 
 
 class UnknownPolicyError(ValueError):
@@ -47,6 +56,7 @@ class Wanted:
         requested: what was typed.
         applicant: who claims it.
         method, variant: how.
+        purpose: an application, or a calibration.
     """
 
     id: VerificationId
@@ -55,6 +65,7 @@ class Wanted:
     applicant: str
     method: Method
     variant: Variant
+    purpose: Purpose = Purpose.APPLICATION
 
 
 class Conductor:
@@ -69,6 +80,9 @@ class Conductor:
         policy: the one for new verifications.
         draw_key: 32 secret bytes that seeds are drawn with.
         tickets: gives jobs their tickets.
+
+    Attributes:
+        on_attempt: called whenever an applicant's attempt has begun.
     """
 
     def __init__(
@@ -87,6 +101,7 @@ class Conductor:
         self._policy = policy
         self._turns: dict[VerificationId, Turns] = {}
         self._closing = False
+        self.on_attempt: Callable[[], None] = lambda: None
 
     async def start(self) -> int:
         """Carries on with every open verification; how many there are.
@@ -137,12 +152,13 @@ class Conductor:
                 wanted.variant,
                 self._policy,
                 now_ns,
+                purpose=wanted.purpose,
             )
             counted = await stage.claims.begin(fresh, now_ns, policy)
             step = handle(fresh, counted.event, now_ns, policy)
             compares, listed = creation(fresh)
             puts, _ = change(None, step.verification)
-            transaction = Transaction((*compares, counted.compare), (*puts, *listed, counted.put))
+            transaction = Transaction((*compares, *counted.compares), (*puts, *listed, *counted.puts))
             try:
                 result = await stage.store.commit(transaction)
             except StoreUnavailableError:
@@ -153,6 +169,8 @@ class Conductor:
                 stage.telemetry.advanced(fresh, step.verification, now_ns)
                 if held.verification.state.is_open:
                     self._of(wanted.id).begun(held, step.dispatch)
+                if wanted.purpose is Purpose.APPLICATION:
+                    self.on_attempt()
                 return held
         raise BusyError(f"target: {wanted.target}: others saved first {MAX_TRIES} times; try again in a second")
 
@@ -173,7 +191,9 @@ class Conductor:
             NotNowError: one is under way, the target is proven, or it is too early.
             DuplicateClaimError, NoVantagesError: see `Claims.begin`.
         """
-        return await self._ask(verification, NextAttempt())
+        held = await self._ask(verification, NextAttempt())
+        self.on_attempt()
+        return held
 
     async def withdraw(self, verification: VerificationId) -> Held:
         """The applicant takes the request back.
@@ -205,6 +225,11 @@ class Conductor:
             UnknownVerificationError: it is a job of no verification.
         """
         return await self._ask(_verification_of(job), Unreachable((job,)))
+
+    def distrust(self, vantage: VantageId) -> None:
+        """A vantage is quarantined: open attempts go on without it, and without what it has said in them."""
+        for turns in tuple(self._turns.values()):
+            turns.put(Wish(Distrusted(vantage)))
 
     def joined(self, vantage: VantageId) -> None:
         """A vantage's agent has connected: it is handed everything that it has not accounted for."""

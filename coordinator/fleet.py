@@ -21,6 +21,7 @@ from typing import Any
 from poolproof.fleet import Rir, Vantage
 from poolproof.ids import VantageId
 from poolproof.target import InvalidTargetError, canonical_address
+from poolproof.wire.judgement import MAX_OPERATOR
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 """Ids become parts of job ids and of the store's keys."""
@@ -89,6 +90,8 @@ def _vantage(where: str, entry: Any) -> Vantage:
     for name, limit in (("latitude", 90), ("longitude", 180)):
         if not -limit <= entry.get(name, 0) <= limit:
             raise FleetError(f"{where}: {name}: {entry[name]}: give degrees from -{limit} to {limit}")
+    if len(entry.get("operator", "")) > MAX_OPERATOR:
+        raise FleetError(f"{where}: operator: {len(entry['operator'])} characters; give at most {MAX_OPERATOR}")
     try:
         return Vantage(
             id=VantageId(entry["id"]),

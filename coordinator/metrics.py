@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from coordinator.attempt_spans import is_accounted_for, start_skew_ns, verdict_word
 from poolproof import semconv
+from poolproof.calibration import Stratum
+from poolproof.conduct import Quarantine
 from poolproof.decide import decide
 from poolproof.metering import Metering
 from poolproof.policy import Policy
@@ -19,6 +22,9 @@ METRICS: Final = (
     semconv.AGENTS_CONNECTED,
     semconv.REPORTS_REFUSED,
     semconv.SESSIONS_REFUSED,
+    semconv.CALIBRATIONS,
+    semconv.CALIBRATION_TRIALS,
+    semconv.VANTAGES_QUARANTINED,
 )
 
 
@@ -56,6 +62,20 @@ class CoordinatorMetrics:
     def session_refused(self, reason: str) -> None:
         """An agent was not let in; `reason` is one of `semconv.REFUSED_SESSION_REASONS`."""
         self._metering.record(semconv.SESSIONS_REFUSED, 1, {"reason": reason})
+
+    def calibrated(self, *, said: bool) -> None:
+        """A calibration is over."""
+        self._metering.record(semconv.CALIBRATIONS, 1, {"result": semconv.COUNTED if said else semconv.NONE})
+
+    def tried(self, trials: Mapping[Stratum, bool]) -> None:
+        """One vantage's trials in one calibration, and whether each failed."""
+        for stratum, failed in trials.items():
+            labels = {"stratum": stratum.value, "failed": str(failed).lower()}
+            self._metering.record(semconv.CALIBRATION_TRIALS, 1, labels)
+
+    def quarantined(self, why: Quarantine, change: int) -> None:
+        """A vantage is quarantined from now on (1), or no longer (-1)."""
+        self._metering.record(semconv.VANTAGES_QUARANTINED, change, {"reason": why.reason.value})
 
     def close(self) -> None:
         """Send what is left."""

@@ -90,6 +90,11 @@ def _check_together(where: str, policy: Policy) -> None:
             f"{where}: alpha_strong {policy.alpha_strong}, alpha_medium {policy.alpha_medium}, alpha_weak"
             f" {policy.alpha_weak}: the better assurance must have the smaller chance of being wrong"
         )
+    if policy.calibration_ready_ns >= policy.ready_window_ns:
+        raise PolicyFileError(
+            f"{where}: calibration_ready_ns: {policy.calibration_ready_ns}: give less than ready_window_ns,"
+            f" {policy.ready_window_ns}"
+        )
     if policy.min_rounds > policy.max_rounds:
         raise PolicyFileError(f"{where}: min_rounds: {policy.min_rounds}: give at most max_rounds, {policy.max_rounds}")
     if policy.baseline_min_answers > policy.baseline_exchanges:

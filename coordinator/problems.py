@@ -27,6 +27,10 @@ class NoVantagesError(CoordinatorError):
     """No vantage can work for this target now."""
 
 
+class NotQuarantinedError(CoordinatorError):
+    """There is no such vantage, or nothing to release it from, or no reason was given."""
+
+
 class BusyError(CoordinatorError):
     """Too much is under way at once; the caller may try again."""
 

@@ -3,7 +3,9 @@
 verification/<id>                  the state machine, as bytes
 open/<id>                          there as long as the verification is open
 newest/<time, inverted>/<id>       all verifications, the newest first
+calibrated/<time, inverted>/<id>   all calibrations, the newest first
 target/<address>/<port>            a target's standing over all its verifications
+conduct/<vantage>                  what calibrations say of a vantage, and its quarantine
 report/<verification>/<attempt>/<round or baseline>/<vantage>    a probe's report as it came
 """
 
@@ -13,17 +15,21 @@ import re
 from dataclasses import dataclass
 
 from coordinator.store.port import MAX_PAGE_ENTRIES, Compare, Entry, Put, Store, pages
-from poolproof.ids import JobId, VerificationId
+from poolproof.conduct import Conduct
+from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.standing import Standing
 from poolproof.target import Target
-from poolproof.verification import Verification
+from poolproof.verification import Purpose, Verification
 from poolproof.wire import from_record, to_record
+from poolproof.wire.conduct import to_conduct_record
 from poolproof.wire.standing import from_standing_record, to_standing_record
 
 VERIFICATIONS = "verification/"
 OPEN = "open/"
 NEWEST = "newest/"
+CALIBRATED = "calibrated/"
 REPORTS = "report/"
+CONDUCTS = "conduct/"
 _ID = re.compile(r"[0-9a-z]{1,64}")
 """What an id of ours looks like; anything else that is asked for does not exist."""
 _END_OF_TIME_NS = (1 << 63) - 1
@@ -105,15 +111,25 @@ async def open_ids(store: Store) -> tuple[VerificationId, ...]:
 
 async def newest_ids(store: Store, after: str, limit: int) -> Listed:
     """Ids of the verifications requested last, from `after` (a key of the last list, or empty) on."""
-    page = await store.scan(NEWEST, after=after, limit=min(limit, MAX_PAGE_ENTRIES))
+    return await _listed(store, NEWEST, after, limit)
+
+
+async def newest_calibrations(store: Store, limit: int) -> tuple[VerificationId, ...]:
+    """Ids of the calibrations begun last."""
+    return (await _listed(store, CALIBRATED, "", limit)).ids
+
+
+async def _listed(store: Store, prefix: str, after: str, limit: int) -> Listed:
+    page = await store.scan(prefix, after=after, limit=min(limit, MAX_PAGE_ENTRIES))
     keys = tuple(entry.key for entry in page.entries)
     return Listed(tuple(VerificationId(key.rpartition("/")[2]) for key in keys), keys, page.more)
 
 
 def creation(verification: Verification) -> tuple[tuple[Compare, ...], tuple[Put, ...]]:
-    """Conditions and extra writes for a verification that is new."""
+    """Conditions and extra writes for a verification that is new. Calibrations have a list of their own."""
     inverted = _END_OF_TIME_NS - verification.requested_at_ns
-    key = f"{NEWEST}{inverted:019d}/{verification.id}"
+    listed = CALIBRATED if verification.purpose is Purpose.CALIBRATION else NEWEST
+    key = f"{listed}{inverted:019d}/{verification.id}"
     return (Compare(verification_key(verification.id), 0),), (Put(key, b""),)
 
 
@@ -129,3 +145,13 @@ def change(before: Verification | None, after: Verification) -> tuple[tuple[Put,
 def standing_put(standing: Standing) -> Put:
     """The write of a target's standing."""
     return Put(standing_key(standing.target), to_standing_record(standing))
+
+
+def conduct_key(vantage: VantageId) -> str:
+    """Of a vantage's conduct."""
+    return CONDUCTS + vantage
+
+
+def conduct_put(conduct: Conduct) -> Put:
+    """The write of a vantage's conduct."""
+    return Put(conduct_key(conduct.vantage), to_conduct_record(conduct))

@@ -7,12 +7,14 @@ with the same identity gets in only once the earlier session is dead, so that no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from coordinator.ports import Clock
 from coordinator.settings import CoordinatorSettings
+from poolproof.conduct import Quarantine
 from poolproof.exchange import ExchangeKind
 from poolproof.fleet import Vantage
 from poolproof.ids import JobId, VantageId
@@ -107,7 +109,8 @@ class Agent:
         hello: what it said first.
         session_id: for logs on both sides.
         connected_at_ns: when.
-        last_heard_ns: when anything came from it.
+        last_heard_ns: when anything came from it, Unix ns, for people.
+        heard_at_ns: the same by a clock that nobody sets.
         queue: what waits for its stream.
         outstanding: jobs handed to it and not accounted for in this session.
         draining: it is going away.
@@ -121,6 +124,7 @@ class Agent:
     session_id: str
     connected_at_ns: int
     last_heard_ns: int
+    heard_at_ns: int
     queue: asyncio.Queue[Message]
     outstanding: set[JobId] = field(default_factory=set)
     draining: bool = False
@@ -156,12 +160,13 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class VantageState:
-    """One vantage of the fleet, its agent if it is connected, and what was refused in its name."""
+    """One vantage of the fleet, its agent if it is connected, what was refused in its name, and why it gets no work."""
 
     vantage: Vantage
     agent: Agent | None
     last_heard_ns: int
     incidents: tuple[Incident, ...] = ()
+    quarantine: Quarantine | None = None
 
 
 class Registry:
@@ -171,15 +176,24 @@ class Registry:
         fleet: all vantages.
         clock: Unix time.
         settings: heartbeats, queues and clock limits.
+        monotonic_ns: a clock that nobody sets.
     """
 
-    def __init__(self, fleet: Iterable[Vantage], clock: Clock, settings: CoordinatorSettings) -> None:
+    def __init__(
+        self,
+        fleet: Iterable[Vantage],
+        clock: Clock,
+        settings: CoordinatorSettings,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._fleet = {vantage.id: vantage for vantage in fleet}
         self._clock = clock
         self._settings = settings
+        self._monotonic_ns = monotonic_ns
         self._agents: dict[VantageId, Agent] = {}
         self._last_heard: dict[VantageId, int] = {}
         self._incidents: dict[VantageId, dict[str, Incident]] = {}
+        self._quarantined: dict[VantageId, Quarantine] = {}
         self._leaving = ""
 
     @property
@@ -209,7 +223,7 @@ class Registry:
             )
         now_ns = self._clock.now_ns()
         held = self._agents.get(hello.vantage)
-        if held is not None and held.hello.session_nonce != hello.session_nonce and self._alive(held, now_ns):
+        if held is not None and held.hello.session_nonce != hello.session_nonce and self._alive(held):
             refused = Ended(
                 EndReason.IDENTITY,
                 f"hello.vantage_id: another agent process is connected as {hello.vantage}; stop that one, or give"
@@ -221,7 +235,8 @@ class Registry:
             return refused
         if held is not None:
             self._evict(held)
-        agent = Agent(vantage, hello, session_id, now_ns, now_ns, asyncio.Queue(self._settings.send_queue))
+        queue: asyncio.Queue[Message] = asyncio.Queue(self._settings.send_queue)
+        agent = Agent(vantage, hello, session_id, now_ns, now_ns, self._monotonic_ns(), queue)
         self._agents[hello.vantage] = agent
         if self._leaving:
             agent.queue.put_nowait(Leaving(self._leaving))
@@ -236,6 +251,11 @@ class Registry:
     def heard(self, agent: Agent) -> None:
         """Something came from it."""
         agent.last_heard_ns = self._clock.now_ns()
+        agent.heard_at_ns = self._monotonic_ns()
+
+    def silence_left_ns(self, agent: Agent) -> int:
+        """How much longer it may say nothing. Setting the clock neither kills a live agent nor keeps a dead one."""
+        return agent.heard_at_ns + self.silence_ns - self._monotonic_ns()
 
     def incident(self, vantage: VantageId, what: str, detail: str) -> None:
         """Something was refused; operators see it beside the vantage."""
@@ -250,13 +270,20 @@ class Registry:
             if not agent.queue.full():
                 agent.queue.put_nowait(Leaving(reason))
 
+    def quarantine(self, vantage: VantageId, why: Quarantine) -> None:
+        """From now on the vantage is given no work. It may stay connected, and what it holds it may still report."""
+        self._quarantined[vantage] = why
+
+    def release(self, vantage: VantageId) -> None:
+        """It may work again."""
+        self._quarantined.pop(vantage, None)
+
     def usable(self, family: Family) -> tuple[Vantage, ...]:
         """See `Dispatcher.usable`; in the fleet's order."""
         found: list[Vantage] = []
-        now_ns = self._clock.now_ns()
         for vantage in self._fleet.values():
             agent = self._agents.get(vantage.id)
-            if agent is None or agent.draining or not self._alive(agent, now_ns):
+            if agent is None or agent.draining or not self._alive(agent) or vantage.id in self._quarantined:
                 continue
             able = agent.hello.capabilities
             if family not in able.families or ExchangeKind.CLIENT_V4 not in able.kinds:
@@ -272,8 +299,8 @@ class Registry:
     def hand_out(self, vantage: VantageId, jobs: Sequence[Job]) -> bool:
         """See `Dispatcher.hand_out`."""
         agent = self._agents.get(vantage)
-        if agent is None or not jobs:
-            return agent is not None
+        if agent is None or vantage in self._quarantined or not jobs:
+            return agent is not None and vantage not in self._quarantined
         wanted = agent.outstanding | {job.id for job in jobs}
         chunks = [tuple(jobs[at : at + MAX_LEASED_JOBS]) for at in range(0, len(jobs), MAX_LEASED_JOBS)]
         room = self._settings.send_queue - agent.queue.qsize()
@@ -292,12 +319,13 @@ class Registry:
                 agent := self._agents.get(name),
                 agent.last_heard_ns if agent else self._last_heard.get(name, 0),
                 tuple(known for _, known in sorted(self._incidents.get(name, {}).items())),
+                self._quarantined.get(name),
             )
             for name in sorted(self._fleet)
         )
 
-    def _alive(self, agent: Agent, now_ns: int) -> bool:
-        return now_ns - agent.last_heard_ns <= self.silence_ns
+    def _alive(self, agent: Agent) -> bool:
+        return self.silence_left_ns(agent) >= 0
 
     def _evict(self, agent: Agent) -> None:
         """The earlier session hears why, even if its queue is full."""

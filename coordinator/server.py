@@ -85,6 +85,12 @@ async def _run(
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _listen(settings, server)
     carried_on = await parts.conductor.start()
+    try:
+        await parts.calibrations.start()
+    except OSError as error:
+        raise ListenError(
+            f"calibration_listen: {error.strerror}; give addresses of this host, or routed to it"
+        ) from None
     await server.start()
     _log.info("listening on %s; %d open verifications carried on", address, carried_on)
     watching = asyncio.create_task(_watch_readiness(readiness, parts.store, services))

@@ -13,21 +13,24 @@ from typing import Any, TypeVar
 
 import grpc
 
+from coordinator.calibration.calibrations import Calibrations
 from coordinator.conductor import Conductor, Wanted
 from coordinator.disclosure import disclosed
 from coordinator.following import follow
 from coordinator.ports import Clock
 from coordinator.problems import UnknownVerificationError
-from coordinator.records import NEWEST, Held, load, newest_ids
+from coordinator.records import NEWEST, Held, load, newest_calibrations, newest_ids
 from coordinator.registry import Registry, VantageState
 from coordinator.resolve import Lookup, check_allowed, look_up, resolve
 from coordinator.settings import CoordinatorSettings
 from coordinator.status import answered, streamed
 from coordinator.store.port import Store
 from coordinator.traces import TraceStore
+from poolproof.calibration import needed
+from poolproof.catching import table
 from poolproof.explain import explain
 from poolproof.fleet import Role
-from poolproof.ids import PolicyId, VerificationId
+from poolproof.ids import PolicyId, VantageId, VerificationId
 from poolproof.instructions import Instructions, Request, Software, Step, render, write
 from poolproof.policy import Policy
 from poolproof.refusal import ASKED_FOR
@@ -44,6 +47,7 @@ from poolproof.wire import (
     vantage_to_wire,
     verification_to_view,
 )
+from poolproof.wire.conduct import chances_to_wire, quarantine_to_wire, vantage_conduct_to_wire
 from poolproof.wire.trace import spans_to_wire
 
 CALL_TIMEOUT_S = 30.0
@@ -51,6 +55,8 @@ PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 _LOOKED_AT = 1_000
 """Verifications that one call of a filtered list looks at; the caller goes on from there."""
+_RECENT = 10
+"""Ids of calibrations that an operator is shown."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
@@ -68,6 +74,7 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         settings: which targets are allowed.
         new_id: a fresh verification id.
         draw_key: ids of requests with an idempotency key are derived with it.
+        calibrations: knows every vantage's conduct.
         lookup: finds a host name's addresses.
     """
 
@@ -82,6 +89,7 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         settings: CoordinatorSettings,
         new_id: Callable[[], VerificationId],
         draw_key: bytes,
+        calibrations: Calibrations,
         lookup: Lookup = look_up,
     ) -> None:
         self._conductor = conductor
@@ -93,6 +101,7 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         self._settings = settings
         self._new_id = new_id
         self._draw_key = draw_key
+        self._calibrations = calibrations
         self._lookup = lookup
 
     async def CreateVerification(  # noqa: N802
@@ -170,7 +179,41 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.ListVantagesRequest, context: _Context
     ) -> pb.ListVantagesResponse:
         """See verification.proto."""
-        return pb.ListVantagesResponse(vantages=map(_status, self._registry.states()))
+        return pb.ListVantagesResponse(
+            vantages=map(_status, self._registry.states()), calibrated=bool(self._calibrations.places)
+        )
+
+    async def GetCalibration(  # noqa: N802
+        self, request: pb.GetCalibrationRequest, context: _Context
+    ) -> pb.GetCalibrationResponse:
+        """See verification.proto."""
+        return await _within(context, self._calibration())
+
+    async def ReleaseVantage(  # noqa: N802
+        self, request: pb.ReleaseVantageRequest, context: _Context
+    ) -> pb.ReleaseVantageResponse:
+        """See verification.proto."""
+        releasing = self._calibrations.ledger.release(VantageId(request.vantage_id), request.reason)
+        conduct = await _within(context, releasing)
+        return pb.ReleaseVantageResponse(vantage=vantage_conduct_to_wire(conduct, self._calibrations.policy))
+
+    async def _calibration(self) -> pb.GetCalibrationResponse:
+        policy, ledger = self._calibrations.policy, self._calibrations.ledger
+        chances = await asyncio.to_thread(table, policy)
+        return pb.GetCalibrationResponse(
+            policy_id=policy.id,
+            listen=map(str, self._calibrations.places),
+            rate=policy.calibration_rate,
+            loss=policy.calibration_loss,
+            alpha=policy.alpha_quarantine,
+            needed=needed(policy),
+            vantages=[
+                vantage_conduct_to_wire(ledger.of(state.vantage.id), policy) for state in self._registry.states()
+            ],
+            chances=chances_to_wire(chances),
+            open=self._calibrations.under_way,
+            recent=await newest_calibrations(self._store, _RECENT),
+        )
 
     async def _create(self, message: pb.CreateVerificationRequest) -> tuple[Held, ...]:
         wanted = create_request_from_wire(message)
@@ -192,8 +235,10 @@ class Verifications(verification_pb2_grpc.VerificationServiceServicer):
         """A fresh id; the same one again for the same request with the same idempotency key."""
         if not wanted.idempotency_key:
             return self._new_id()
-        parts = (wanted.idempotency_key, wanted.applicant, wanted.target, wanted.variant.value, str(target))
-        return VerificationId(hmac.new(self._draw_key, "\0".join(parts).encode(), "sha256").hexdigest()[:12])
+        method, variant = wanted.method.value, wanted.variant.value
+        parts = (wanted.idempotency_key, wanted.applicant, wanted.target, method, variant, str(target))
+        # Written so that no text can pass for the end of one part and the beginning of the next.
+        return VerificationId(hmac.new(self._draw_key, repr(parts).encode(), "sha256").hexdigest()[:12])
 
     async def _load(self, verification: str) -> Held:
         held = await load(self._store, VerificationId(verification)) if verification else None
@@ -306,6 +351,8 @@ def _step(step: Step) -> pb.InstructionStep:
 
 def _status(state: VantageState) -> pb.VantageStatus:
     status = pb.VantageStatus(vantage=vantage_to_wire(state.vantage), last_heartbeat_ns=state.last_heard_ns)
+    if state.quarantine is not None:
+        status.quarantine.CopyFrom(quarantine_to_wire(state.quarantine))
     if (agent := state.agent) is not None:
         status.connected = True
         status.agent_version = agent.hello.agent_version

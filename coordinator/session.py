@@ -175,7 +175,7 @@ class AgentSessions(agent_pb2_grpc.AgentServiceServicer):
 
     async def _watch(self, agent: Agent) -> None:
         while True:
-            left_ns = agent.last_heard_ns + self._registry.silence_ns - self._clock.now_ns()
+            left_ns = self._registry.silence_left_ns(agent)
             if left_ns <= 0:
                 raise _SilentError
             await asyncio.sleep(left_ns / SECOND_NS)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from coordinator.calibration.addresses import read_place
 from poolproof.ids import PolicyId
 from poolproof.policy import SECOND_NS
-from poolproof.special_purpose import Network
+from poolproof.special_purpose import Network, forbidden_target
 from poolproof.target import InvalidTargetError, canonical_address, split_host_port
 
 PREFIX = "POOLPROOF_COORDINATOR_"
@@ -51,6 +52,8 @@ class CoordinatorSettings:
         ticket_grace_ns: how long after the end of its job a report is taken.
         resolve_timeout_ns: how long looking up a host name may take.
         drain_grace_ns: how long calls under way may take to end when the coordinator stops.
+        calibration_listen: where calibration targets are, like `192.0.2.10:123` or `[2001:db8:c::/64]:123`; none: there
+            are no calibrations.
         otel: OpenTelemetry's standard variables, as the environment has them.
     """
 
@@ -70,6 +73,7 @@ class CoordinatorSettings:
     ticket_grace_ns: int = 24 * 3600 * SECOND_NS
     resolve_timeout_ns: int = 5 * SECOND_NS
     drain_grace_ns: int = 5 * SECOND_NS
+    calibration_listen: tuple[str, ...] = ()
     otel: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,22 @@ class CoordinatorSettings:
             raise SettingsError(
                 f"heartbeat_interval_ns: {self.heartbeat_interval_ns}: give {SECOND_NS // 10} to {LONGEST_HEARTBEAT_NS}"
             )
+        for text in self.calibration_listen:
+            try:
+                place = read_place(text)
+            except InvalidTargetError as error:
+                raise SettingsError(f"calibration_listen: {error}") from None
+            found = forbidden_target(str(place.network.network_address), self.allow_networks)
+            if found is not None:
+                raise SettingsError(
+                    f"calibration_listen: {text}: lies in {found}, where no probe asks; give a public address"
+                )
+            if place.port not in self.allow_ports:
+                ports = ", ".join(map(str, sorted(self.allow_ports)))
+                raise SettingsError(
+                    f"calibration_listen: {text}: a target at another port than those of allow_ports would be known at"
+                    f" once; give one of {ports}"
+                )
         host, _ = self.endpoint
         if not host.is_loopback and not self.allow_plaintext:
             raise SettingsError(
@@ -151,6 +171,8 @@ def _read(name: str, value: Any, hint: Any) -> Any:
             return _positive(value)
         if hint == tuple[Network, ...]:
             return tuple(ipaddress.ip_network(item) for item in _items(value))
+        if hint == tuple[str, ...]:
+            return tuple(_text(item) for item in _items(value))
         if hint == frozenset[int]:
             return frozenset(_port(item) for item in _items(value))
         text = _text(value)

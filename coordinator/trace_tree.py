@@ -21,6 +21,8 @@ from poolproof.span import Span, SpanEvent, SpanStatus
 _WIDE: Final = 100_000
 _DEEPEST: Final = 64
 """Ours are six levels deep. What somebody nested deeper than this is drawn beside the tree."""
+_LONGEST_NS: Final = 1 << 62
+"""A number that a probe says may be longer than any that can be divided as a float."""
 _OUTCOME_STYLES: Final = {
     "replied": "green",
     "unsynchronised": "green",
@@ -209,6 +211,8 @@ def _icmp(event: SpanEvent) -> str:
 
 
 def _duration(ns: int) -> str:
+    if ns > _LONGEST_NS:
+        return "more than a century"
     if ns < 1_000_000:
         return f"{ns / 1e3:.0f} µs"
     return f"{ns / 1e6:.1f} ms" if ns < 1_000_000_000 else f"{ns / 1e9:.3f} s"

@@ -6,10 +6,12 @@ None of these calls waits, touches a disk or raises for what it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from coordinator.store.port import Put
+from poolproof.calibration import Stratum
+from poolproof.conduct import Quarantine
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job
 from poolproof.span import Span
@@ -56,6 +58,18 @@ class Telemetry(Protocol):
 
     def agent_gone(self, vantage: VantageId) -> None:
         """A session ended; once for each `agent_connected`."""
+        ...
+
+    def calibrated(self, *, said: bool) -> None:
+        """A calibration is over; `said`: it had a trial for somebody."""
+        ...
+
+    def tried(self, trials: Mapping[Stratum, bool]) -> None:
+        """One vantage's trials in one calibration, and whether each failed."""
+        ...
+
+    def quarantined(self, why: Quarantine, change: int) -> None:
+        """A vantage is quarantined from now on (1), also when the coordinator starts; or no longer (-1)."""
         ...
 
     def report_refused(self, reason: str) -> None:

@@ -251,8 +251,8 @@ class Turns:
                     case NextAttempt():
                         counted = await self._stage.claims.begin(draft.verification, now_ns, policy)
                         step = handle(draft.verification, counted.event, now_ns, policy)
-                        draft.compares[counted.compare.key] = counted.compare
-                        draft.puts[counted.put.key] = counted.put
+                        draft.compares.update((compare.key, compare) for compare in counted.compares)
+                        draft.puts.update((put.key, put) for put in counted.puts)
                     case Reported(report):
                         step = handle(draft.verification, wish.event, now_ns, policy)
                         await self._keep(draft, wish, report)

@@ -13,13 +13,14 @@ Proof is a latch: a proven verification accepts no further event.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from poolproof.challenge import Expectation, Observation, Round
 from poolproof.cohort import Candidate, candidates, draw
 from poolproof.decide import Assessment
+from poolproof.distrust import failures, given_up, without
+from poolproof.foreign import check
 from poolproof.ids import JobId, VantageId
 from poolproof.job import Job, Report
 from poolproof.measuring import assess, next_due_ns, next_start_ns
@@ -37,12 +38,12 @@ from poolproof.plan import (
     round_jobs,
 )
 from poolproof.policy import Policy
-from poolproof.target import Target, within
 from poolproof.verdict import NOTHING, ControlProven, Inconclusive, Reason, Verdict
 from poolproof.verification import (
     Attempt,
     BaselinePath,
     Begin,
+    Distrusted,
     Event,
     Foreign,
     ForeignReportError,
@@ -76,6 +77,8 @@ def handle(verification: Verification, event: Event, now_ns: int, policy: Policy
             return _reported(verification, report, now_ns, policy)
         case Unreachable(jobs):
             return _unreachable(verification, jobs, now_ns, policy)
+        case Distrusted(vantage):
+            return _distrusted(verification, vantage, now_ns, policy)
         case OwnerReady():
             return _ready(verification, now_ns, policy)
         case Withdraw():
@@ -188,13 +191,13 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
         for candidate in attempt.candidates:
             if candidate.vantage.id == vantage:
                 sources = (candidate.source,) * baseline_exchanges(candidate, policy)
-                _check(report, vantage, sources, verification.target)
+                check(report, vantage, sources, verification.target)
                 return _baseline_report(verification, attempt, report, candidate, now_ns, policy)
     elif attempt.challenge is not None and (fired := _fired(attempt, phase)) is not None:
         for row in fired.leased:
             asked = attempt.challenge.rows[row]
             if asked.perspective.vantage == vantage:
-                _check(report, vantage, round_exchanges(asked, fired.number), verification.target)
+                check(report, vantage, round_exchanges(asked, fired.number), verification.target)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     earlier = (each.number for each in verification.attempts[:-1])
     old = any(parse_job_id(report.job, verification.id, number)[0] for number in earlier)
@@ -207,32 +210,6 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
 def _fired(attempt: Attempt, phase: str) -> Round | None:
     """The round that a job id names, if it names it the way that we do: one job has one id."""
     return next((fired for fired in attempt.rounds if str(fired.number) == phase), None)
-
-
-def _check(report: Report, vantage: VantageId, sources: Sequence[str], target: Target) -> None:
-    """A probe that mixes things up must not make another server's silence evidence against this one."""
-    if report.vantage != vantage:
-        raise ForeignReportError(
-            Foreign.OTHER_VANTAGE,
-            f"report {report.job}: came from vantage {report.vantage}, was asked of {vantage}",
-        )
-    if len(report.exchanges) != len(sources):
-        raise ForeignReportError(
-            Foreign.OTHER_TARGET,
-            f"report {report.job}: accounts for {len(report.exchanges)} exchanges, the job has {len(sources)}",
-        )
-    for exchange, source in zip(report.exchanges, sources, strict=True):
-        if (exchange.destination, exchange.port) != (target.address, target.port):
-            raise ForeignReportError(
-                Foreign.OTHER_TARGET,
-                f"report {report.job}: has an exchange with {exchange.destination} port {exchange.port}, was asked for"
-                f" {target.address} port {target.port}",
-            )
-        if not within(exchange.source, source):
-            raise ForeignReportError(
-                Foreign.OTHER_TARGET,
-                f"report {report.job}: has an exchange from {exchange.source}, was asked for one from {source}",
-            )
 
 
 def _baseline_report(
@@ -285,6 +262,19 @@ def _unreachable(verification: Verification, jobs: tuple[JobId, ...], now_ns: in
             failed = Observation(views.index(job.vantage), number, Outcome.PROBE_FAILED)
             attempt = replace(attempt, observations=(*attempt.observations, failed))
     return _advance(_update(verification, attempt), now_ns, policy)
+
+
+def _distrusted(verification: Verification, vantage: VantageId, now_ns: int, policy: Policy) -> Step:
+    """What is closed stays as it is; an attempt that cannot come to a proof without the vantage ends."""
+    attempt = verification.attempt
+    if attempt is None or not verification.state.is_open:
+        return Step(verification)
+    left = without(attempt, vantage)
+    if left == attempt:
+        return Step(verification)
+    if (verdict := given_up(left, policy)) is not None:
+        return Step(_conclude(_update(verification, left), verdict, State.CONCLUDED, now_ns))
+    return _advance(_update(verification, left), now_ns, policy)
 
 
 def _ready(verification: Verification, now_ns: int, policy: Policy) -> Step:
@@ -363,8 +353,13 @@ def _measure(verification: Verification, attempt: Attempt, now_ns: int, policy: 
         return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
     fired = Round(len(attempt.rounds), 0, start_at_ns, tuple(range(len(attempt.challenge.rows))))
     jobs = round_jobs(verification.id, attempt.number, verification.target, attempt.challenge, fired, policy)
-    attempt = replace(attempt, verdict=assessment.verdict, rounds=(*attempt.rounds, fired))
-    return Step(_update(verification, attempt), jobs)
+    attempt = replace(
+        attempt,
+        verdict=assessment.verdict,
+        rounds=(*attempt.rounds, fired),
+        observations=attempt.observations + failures(attempt, fired),
+    )
+    return Step(_update(verification, attempt), tuple(job for job in jobs if job.vantage not in attempt.distrusted))
 
 
 def _measuring_ends_ns(attempt: Attempt, policy: Policy) -> int:

@@ -18,6 +18,10 @@ from poolproof.tracing import current_ids
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
+MOST_PER_MINUTE = 1_200
+_MINUTE_S = 60.0
+
+
 class LogFormat(Enum):
     """How a line looks."""
 
@@ -40,8 +44,36 @@ def configure(form: LogFormat, level: str = "INFO", stream: TextIO | None = None
     if level.upper() not in known:
         raise ValueError(f"log level {level!r}: give one of {', '.join(known)}")
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(Floodgate())
     handler.setFormatter(_Json() if form is LogFormat.JSON else _Text())
     logging.basicConfig(level=known[level.upper()], handlers=[handler], force=True)
+
+
+class Floodgate(logging.Filter):
+    """Warnings that a stranger can cause must not fill a disk: at most so many of one kind in a minute.
+
+    A kind is one place in the code. The first line of a later minute says in `left_out` how many were. Lines below
+    WARNING pass: they tell of our own work.
+    """
+
+    def __init__(self, most: int = MOST_PER_MINUTE) -> None:
+        """Args: most: lines of one kind in a minute."""
+        super().__init__()
+        self._most = most
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.pathname, record.lineno)
+        began, count = self._seen.get(kind, (record.created, 0))
+        if not 0 <= record.created - began < _MINUTE_S:
+            if count > self._most:
+                record.left_out = count - self._most
+            began, count = record.created, 0
+        self._seen[kind] = began, count + 1
+        return count < self._most
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Policy:
         ready_window_ns: how long the owner has to say "ready".
         measuring_window_ns: how long an attempt may measure.
         retry_spacing_ns: pause before the second attempt; doubles with each.
+        calibration_rate: calibrations begun per attempt of an applicant.
+        calibration_idle_ns: so long after the last one another calibration begins, if no applicant does anything.
+        calibration_ready_ns: the longest that a calibration's owner takes to say "ready".
+        calibration_loss: an honest probe's path loses at most this on its way to a calibration target and back.
+        alpha_quarantine: chance that an honest probe is ever quarantined for missing answers.
     """
 
     id: PolicyId
@@ -97,6 +102,11 @@ class Policy:
     ready_window_ns: int
     measuring_window_ns: int
     retry_spacing_ns: int
+    calibration_rate: float
+    calibration_idle_ns: int
+    calibration_ready_ns: int
+    calibration_loss: float
+    alpha_quarantine: float
 
     def alpha(self, assurance: Assurance) -> float:
         """The error budget of an assurance, over all attempts."""
@@ -177,6 +187,11 @@ POLICY_2026_11 = Policy(
     ready_window_ns=72 * 3600 * SECOND_NS,
     measuring_window_ns=6 * 3600 * SECOND_NS,
     retry_spacing_ns=60 * SECOND_NS,
+    calibration_rate=0.25,
+    calibration_idle_ns=1800 * SECOND_NS,
+    calibration_ready_ns=1200 * SECOND_NS,
+    calibration_loss=0.05,
+    alpha_quarantine=1e-3,
 )
 
 POLICIES: dict[PolicyId, Policy] = {POLICY_2026_11.id: POLICY_2026_11}

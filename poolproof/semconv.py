@@ -12,7 +12,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from poolproof.calibration import Stratum
 from poolproof.challenge import Method
+from poolproof.conduct import QuarantineReason
 from poolproof.exchange import LocalFault
 from poolproof.outcome import Outcome
 from poolproof.target import Family
@@ -185,6 +187,27 @@ SESSIONS_REFUSED: Final = Metric(
     "Agents that the coordinator did not let in.",
     {"reason": frozenset(REFUSED_SESSION_REASONS)},
 )
+CALIBRATIONS: Final = Metric(
+    "poolproof.calibrations",
+    Instrument.COUNTER,
+    "{calibration}",
+    "Calibrations that came to their end: counted, or none if they say nothing of any probe.",
+    {"result": frozenset({COUNTED, NONE})},
+)
+CALIBRATION_TRIALS: Final = Metric(
+    "poolproof.calibration.trials",
+    Instrument.COUNTER,
+    "{trial}",
+    "Answers of calibration targets that a vantage's report should have had, and whether it had not.",
+    {"stratum": _words(Stratum), "failed": frozenset({"true", "false"})},
+)
+VANTAGES_QUARANTINED: Final = Metric(
+    "poolproof.vantages.quarantined",
+    Instrument.UP_DOWN_COUNTER,
+    "{vantage}",
+    "Vantages that are given no work because of what calibrations show.",
+    {"reason": _words(QuarantineReason)},
+)
 EXCHANGES: Final = Metric(
     "poolproof.probe.exchanges",
     Instrument.COUNTER,
@@ -224,6 +247,9 @@ METRICS: Final = (
     AGENTS_CONNECTED,
     REPORTS_REFUSED,
     SESSIONS_REFUSED,
+    CALIBRATIONS,
+    CALIBRATION_TRIALS,
+    VANTAGES_QUARANTINED,
     EXCHANGES,
     SEND_LATENESS,
     GUARD_REFUSALS,

@@ -4,8 +4,9 @@ The ranges are those of the IANA IPv4 and IPv6 Special-Purpose Address Registrie
 multicast, the deprecated ranges, and everything outside IPv6 global unicast. Some ranges of the registries are
 globally reachable (anycast services, AS112, AMT); they are refused too, because no NTP server of a pool lives there.
 
-Wrapped forms (IPv4-mapped, IPv4-compatible, 6to4, Teredo, NAT64) are refused as a whole, whatever IPv4 address they
-carry: a packet to them is really a packet to that address, and would pass by every rule about it.
+Wrapped forms (IPv4-mapped, IPv4-compatible, 6to4, Teredo, NAT64, ISATAP) are refused as a whole, whatever IPv4 address
+they carry: a packet to them is really a packet to that address, and would pass by every rule about it. A NAT64 prefix
+that some network chose for itself cannot be told from any other (RFC 6052 §2.2): a probe in such a network denies it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def special_purpose(address: str) -> SpecialRange | None:
         InvalidTargetError: the text is no IP address.
     """
     parsed = _parsed(address)
-    return next(
-        (found for found in RANGES if found.network.version == parsed.version and parsed in found.network), None
-    )
+    found = next((each for each in RANGES if each.network.version == parsed.version and parsed in each.network), None)
+    if found is None and isinstance(parsed, ipaddress.IPv6Address) and int(parsed) >> 32 & _ISATAP_MASK == _ISATAP:
+        return SpecialRange(ipaddress.IPv6Network((parsed, 96), strict=False), "ISATAP (wraps IPv4)", "RFC 5214 §6.1")
+    return found
 
 
 def forbidden_target(address: str, allow_networks: Iterable[Network] = ()) -> SpecialRange | None:
@@ -73,6 +75,10 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     # A zone index makes Python's comparison with a network fail to match: fe80::1%eth0 is fe80::1 to this rule.
     return ipaddress.IPv6Address(int(parsed)) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
+
+_ISATAP = 0x0000_5EFE
+_ISATAP_MASK = 0xFDFF_FFFF
+"""The upper half of an interface identifier, but for its universal/local bit; the lower half is the IPv4 address."""
 
 _REGISTRY: tuple[tuple[str, str, str], ...] = (
     # IANA IPv4 Special-Purpose Address Registry

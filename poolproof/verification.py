@@ -37,6 +37,15 @@ class State(Enum):
         return self in (State.REQUESTED, State.BASELINE, State.CHALLENGED, State.MEASURING)
 
 
+class Purpose(Enum):
+    """What a verification is for. Everything that a probe can see is the same for both."""
+
+    APPLICATION = "application"
+    """Somebody claims a target."""
+    CALIBRATION = "calibration"
+    """The target is the coordinator's own, and what the probes report is held against the truth."""
+
+
 class NotNowError(ValueError):
     """An event that this state does not take; the message says what to do instead."""
 
@@ -89,6 +98,7 @@ class Attempt:
         observations: what they showed.
         verdict: as things stand.
         concluded_at_ns: when it became final, or 0.
+        distrusted: vantages that were quarantined while it was open.
     """
 
     number: int
@@ -105,6 +115,7 @@ class Attempt:
     observations: tuple[Observation, ...] = ()
     verdict: Verdict = _UNTOUCHED
     concluded_at_ns: int = 0
+    distrusted: tuple[VantageId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,7 @@ class Verification:
         requested_at_ns: when.
         state: where it is.
         attempts: oldest first; the last one is the current one.
+        purpose: an application, or a calibration of our own probes.
     """
 
     id: VerificationId
@@ -133,6 +145,7 @@ class Verification:
     requested_at_ns: int
     state: State = State.REQUESTED
     attempts: tuple[Attempt, ...] = ()
+    purpose: Purpose = Purpose.APPLICATION
 
     @property
     def attempt(self) -> Attempt | None:
@@ -177,6 +190,13 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Distrusted:
+    """A vantage is quarantined: what it has said in this attempt, and what it would say, counts as its own failure."""
+
+    vantage: VantageId
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerReady:
     """The owner says that the challenge is enacted."""
 
@@ -191,7 +211,7 @@ class Wake:
     """Time has passed."""
 
 
-Event = Begin | Reported | Unreachable | OwnerReady | Withdraw | Wake
+Event = Begin | Reported | Unreachable | Distrusted | OwnerReady | Withdraw | Wake
 
 
 @dataclass(frozen=True, slots=True)

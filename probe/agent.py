@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from probe.backoff import Backoff
+from probe.ending import End, EndKind
 from probe.metrics import ProbeMetrics
 from probe.outbox import Outbox
-from probe.session import End, EndKind
 from probe.workload import Workload
 
 _log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from probe.settings import PREFIX, load
 WRONG_SETTING: Final = 2
 REJECTED: Final = 3
 JOURNAL: Final = 4
+MANY_SOCKETS: Final = 16_384
+"""More than the guard's defaults allow: 100 a second, 70 s each, and those for control servers."""
 
 _PROBE_HELP: Final = """Be a probe: do a coordinator's jobs from this vantage and report what was seen.
 
@@ -109,6 +112,7 @@ def probe(config: Path | None, state: str | None, log_format: str, log_level: st
             otlp_wanted(environ, signal_name)
     except ValueError as error:
         _complain(str(error), WRONG_SETTING)
+    _allow_many_sockets()
     # gRPC and the engine take their time to import; --help need not wait for them.
     from probe.agent import RejectedError
     from probe.compose import run_probe
@@ -125,6 +129,14 @@ def probe(config: Path | None, state: str | None, log_format: str, log_level: st
         _complain(str(error), JOURNAL)
     except asyncio.CancelledError:
         _complain("stopped at once; unfinished jobs will be reported as interrupted", 128 + signal.SIGINT)
+
+
+def _allow_many_sockets() -> None:
+    """Each exchange has a socket until its last late answer: with common limits, some jobs could starve all others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_SOCKETS if hard == resource.RLIM_INFINITY else min(hard, MANY_SOCKETS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @click.command(help=_RESPONDER_HELP, short_help="A small NTP server for demos.")

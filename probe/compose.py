@@ -16,6 +16,7 @@ from poolproof.wire.session import NONCE_BYTES
 from probe.agent import Agent, AgentTimings
 from probe.backoff import Backoff
 from probe.clock import Clock, SystemClock
+from probe.gate import Gate
 from probe.guard import Guard
 from probe.journal import Journal
 from probe.metrics import METRICS, ProbeMetrics
@@ -71,12 +72,17 @@ async def run_probe(
     metrics = ProbeMetrics(metering_from(environ, resource, METRICS))
     journal = await asyncio.to_thread(lambda: Journal(settings.journal, encode=encode_report, decode=decode_report))
     try:
+        guard, gate = Guard(settings), Gate(settings)
+        now_ns = clock.now_ns()
+        for permit in await asyncio.to_thread(journal.permits, now_ns):
+            guard.recall(permit, now_ns)
+            gate.recall(permit, now_ns)
         runner = Runner(
             settings,
-            transport=transport or UdpEngine(),
+            transport=transport or UdpEngine(gate.refuses),
             tripwire=tripwire,
             journal=journal,
-            guard=Guard(settings),
+            guard=guard,
             clock=clock,
             entropy=secrets.randbits,
         )
@@ -91,6 +97,7 @@ async def run_probe(
             sink=sink,
             resource=resource,
             capacity=settings.guard.max_jobs,
+            jobs_per_minute=settings.guard.jobs_per_minute,
         )
         agent = build_agent(
             settings,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import sys
 from typing import Final, NamedTuple
 
 from poolproof.exchange import IcmpError
@@ -17,6 +18,8 @@ from probe.sockets import ANCILLARY_BYTES, IP_RECVERR, IPV6_RECVERR, MAX_PAYLOAD
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")
 """`struct sock_extended_err` of `linux/errqueue.h`: errno, origin, type, code, pad, info, data."""
 _ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
+_UNKNOWN: Final = {socket.IPPROTO_IP: "0.0.0.0", socket.IPPROTO_IPV6: "::"}
+"""For a sender that the kernel does not know: an empty address would make the whole report invalid."""
 
 MAX_DRAINED: Final = 64
 """Errors read in one go: whoever sends more at once must not hold up the loop."""
@@ -48,13 +51,15 @@ def parse(quoted: bytes, ancillary: list[tuple[int, int, bytes]]) -> IcmpError |
     for level, kind, content in ancillary:
         if (level, kind) not in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
             continue
+        if len(content) < _EXTENDED_ERROR.size:  # cut off (MSG_CTRUNC): nothing of it can be relied on
+            return None
         _, origin, icmp_type, code, _, _, _ = _EXTENDED_ERROR.unpack_from(content)
         if origin not in (_ORIGIN_ICMP, _ORIGIN_ICMP6):
             return None
         return IcmpError(
             type=icmp_type,
             code=code,
-            offender=_sender(content[_EXTENDED_ERROR.size :]),
+            offender=_sender(content[_EXTENDED_ERROR.size :]) or _UNKNOWN[level],
             quoted=quoted,
             received_at_ns=stamp_of(ancillary),
         )
@@ -63,10 +68,10 @@ def parse(quoted: bytes, ancillary: list[tuple[int, int, bytes]]) -> IcmpError |
 
 def _sender(name: bytes) -> str:
     """Canonical address in a `sockaddr_in` or `sockaddr_in6`; empty if the kernel does not know it."""
-    (family,) = struct.unpack_from("=H", name)
-    if family == socket.AF_INET:
+    family = int.from_bytes(name[:2], sys.byteorder)
+    if family == socket.AF_INET and len(name) >= 8:
         return str(ipaddress.IPv4Address(name[4:8]))
-    if family == socket.AF_INET6:
+    if family == socket.AF_INET6 and len(name) >= 24:
         address = ipaddress.IPv6Address(name[8:24])
         return str(address.ipv4_mapped or address)
     return ""

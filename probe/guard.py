@@ -4,8 +4,10 @@ A coordinator that is broken, hijacked or lied to must not turn a fleet of probe
 here before any packet: where it goes, from where, how many packets, how fast, for how long. The answer is a value.
 A permitted job's packets count from that moment; `withdraw` takes them back if none was sent.
 
-No I/O and no clock: the time is an argument. State is in memory only. After a restart the budgets start afresh, while
-the journal still keeps a job from being done twice.
+No I/O and no clock: the time is an argument. State is in memory; the journal keeps each permit beside its job, and a
+new process begins by recalling them. So a coordinator gains nothing by making a probe end and start again.
+
+What is planned here can leave late, when a process is held up: `gate` looks once more at each packet.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from enum import Enum
 
 from poolproof.ids import JobId
 from poolproof.job import MAX_STEPS, Job
-from poolproof.special_purpose import forbidden_target
+from poolproof.special_purpose import Network, forbidden_target
 from poolproof.target import Family, family_of
-from probe.pace import SECOND_NS, Pace, WindowBudget, paced_times
+from probe.budgets import PLANNED_SLACK_NS, Budgets
+from probe.pace import SECOND_NS, Pace, paced_times
 from probe.settings import LONGEST_PREFIX, ProbeSettings
 
 _FORGET_EVERY_NS = 10 * SECOND_NS
@@ -39,7 +42,9 @@ class GuardRule(Enum):
     WATCH = "watch"
     PACE = "pace"
     TARGET_BUDGET = "target-budget"
+    NETWORK_BUDGET = "network-budget"
     BUDGET = "budget"
+    CONTROL_BUDGET = "control-budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +88,19 @@ class Guard:
         self._limits = settings.guard
         self._running: set[JobId] = set()
         self._pace = Pace()
-        self._per_target = WindowBudget(self._limits.target_packets_per_minute, 60 * SECOND_NS)
-        self._overall = WindowBudget(self._limits.packets_per_second, SECOND_NS)
+        self._budgets = Budgets(settings, PLANNED_SLACK_NS)
         self._forgot_at_ns = 0
+
+    def recall(self, permit: Permit, now_ns: int) -> None:
+        """An earlier process may have sent what this permit allowed until now."""
+        self._pace.plan(permit.pace_key, [at_ns for at_ns in permit.paced if at_ns <= now_ns])
+        self._budgets.plan(permit.target, [at_ns for at_ns in permit.times if at_ns <= now_ns])
 
     def admit(self, job: Job, now_ns: int) -> Permit | Refusal:
         """Judge a job. A permitted job counts as running, and its packets as sent, from now on."""
         if now_ns - self._forgot_at_ns >= _FORGET_EVERY_NS:
-            for memory in (self._pace, self._per_target, self._overall):
-                memory.forget(now_ns)
+            self._pace.forget(now_ns)
+            self._budgets.forget(now_ns)
             self._forgot_at_ns = now_ns
         refusal = next(self._broken_rules(job, now_ns), None)
         if refusal is not None:
@@ -104,19 +113,16 @@ class Guard:
         late = self._pace.refuses(key, paced)
         if late is not None:
             return Refusal(GuardRule.PACE, f"steps: from {key[0]} to {key[1]}: {late}")
-        if not self._per_target.fits(job.target.address, times):
-            limit = self._limits.target_packets_per_minute
-            return Refusal(
-                GuardRule.TARGET_BUDGET,
-                f"target {job.target.address}: with {len(times)} more packets over {limit} a minute",
-            )
-        if not self._overall.fits(None, times):
-            limit = self._limits.packets_per_second
-            return Refusal(GuardRule.BUDGET, f"steps: with {len(times)} more packets over {limit} a second in all")
+        control = self._settings.control
+        asked = sorted((max(now_ns, times[0] - control.lead_ns), times[-1] + job.timeout_ns))
+        servers = f"of {job.target.family.name}"
+        over = self._budgets.over(job.target.address, times) or self._budgets.control_over(servers, asked)
+        if over is not None:
+            return Refusal(GuardRule(over.limit.value), over.detail)
         self._running.add(job.id)
         self._pace.plan(key, paced)
-        self._per_target.plan(job.target.address, times)
-        self._overall.plan(None, times)
+        self._budgets.plan(job.target.address, times)
+        self._budgets.plan_control(servers, asked)
         return Permit(job.id, job.target.address, key, times, paced)
 
     def finish(self, permit: Permit) -> None:
@@ -124,11 +130,10 @@ class Guard:
         self._running.discard(permit.job)
 
     def withdraw(self, permit: Permit) -> None:
-        """The job is over and sent nothing."""
+        """The job is over and sent nothing to its target; its control servers may have been asked and stay counted."""
         self.finish(permit)
         self._pace.unplan(permit.pace_key, permit.paced)
-        self._per_target.unplan(permit.target, permit.times)
-        self._overall.unplan(None, permit.times)
+        self._budgets.unplan(permit.target, permit.times)
 
     def _broken_rules(self, job: Job, now_ns: int) -> Iterator[Refusal]:
         """What speaks against a job by itself, whatever else is going on."""
@@ -142,6 +147,11 @@ class Guard:
                 f"target {job.target.address}: special-purpose address in {special}; this probe's"
                 f" guard.allow_networks are {', '.join(map(str, limits.allow_networks)) or 'none'}",
             )
+        elif self._is_ours(job.target.address):
+            yield Refusal(GuardRule.TARGET, f"target {job.target.address}: this probe's own address")
+        denied = [network for network in limits.deny_networks if _within(job.target.address, network)]
+        if denied:
+            yield Refusal(GuardRule.TARGET, f"target {job.target.address}: in guard.deny_networks, {denied[0]}")
         if job.target.port not in limits.allow_ports:
             ports = ", ".join(map(str, sorted(limits.allow_ports)))
             yield Refusal(GuardRule.PORT, f"target port {job.target.port}: guard.allow_ports are {ports}")
@@ -186,6 +196,12 @@ class Guard:
             running = f"{job.id!r} is under way" if job.id in self._running else f"{len(self._running)} under way"
             yield Refusal(GuardRule.JOBS, f"job: {running}; guard.max_jobs is {limits.max_jobs}")
 
+    def _is_ours(self, address: str) -> bool:
+        """An own address that no operator allowed as a target (a demo on one machine does)."""
+        own = [ipaddress.ip_network(each) for family in Family for each in self._own(family)]
+        allowed = any(_within(address, network) for network in self._limits.allow_networks)
+        return not allowed and any(_within(address, network) for network in own)
+
     def _own(self, family: Family) -> list[str]:
         if family is Family.IPV4:
             return [self._settings.ipv4] if self._settings.ipv4 else []
@@ -218,3 +234,7 @@ def _is_part(source: str, whole: str) -> bool:
     except ValueError:
         return False
     return "/" in source and "/" in whole and part.subnet_of(prefix) and part.prefixlen <= LONGEST_PREFIX
+
+
+def _within(address: str, network: Network) -> bool:
+    return ipaddress.ip_address(address) in network

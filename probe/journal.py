@@ -9,6 +9,8 @@ A job passes through three states, each change on disk (fsync) before anything t
 `begin` already stores the report that is true if nothing more comes: every step INTERRUPTED. So a job found STARTED
 when the journal is opened needs nothing but to be taken as STORED, and a job whose id is known is never run again.
 
+Beside a job that is begun stands what the guard allowed it to send, so that a restart is no way around a budget.
+
 Unacknowledged reports are never dropped. When they reach the bounds, new work is refused; a report of work that was
 begun within the bounds is stored beyond them. Reports are opaque bytes here: the caller brings `encode` and `decode`.
 
@@ -18,20 +20,22 @@ any thread.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 from poolproof.exchange import LocalFault
 from poolproof.ids import JobId
 from poolproof.job import Job, Report
 from probe.faulted import faulted_report
+from probe.guard import Permit
 from probe.settings import JournalSettings
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,6 +47,13 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_by_state ON jobs (state, sequence);
 """
+_PERMITS = """
+CREATE TABLE permits (last_at_ns INTEGER NOT NULL, permit TEXT NOT NULL) STRICT;
+CREATE INDEX permits_by_time ON permits (last_at_ns);
+"""
+"""Since version 2."""
+PERMITS_KEPT_NS = 300_000_000_000
+"""Longer than any window of the guard; a short series at 2 s is paid back within a minute of its last packet."""
 _PAGE_BYTES = 4096
 
 
@@ -119,6 +130,11 @@ class Journal:
             self._db.close()
             raise
 
+    @property
+    def max_reports(self) -> int:
+        """How many reports may wait to be acknowledged."""
+        return self._settings.max_reports
+
     def close(self) -> None:
         """Release the file."""
         with self._lock:
@@ -134,8 +150,13 @@ class Journal:
             row = self._db.execute("SELECT state, report FROM jobs WHERE job = ?", (job,)).fetchone()
         return None if row is None else Entry(EntryState(row[0]), self._read(job, row[1]))
 
-    def begin(self, job: Job, now_ns: int) -> None:
+    def begin(self, job: Job, now_ns: int, permit: Permit | None = None) -> None:
         """Record durably that a job is begun. Nothing of it may be sent before this returns.
+
+        Args:
+            job: what is begun.
+            now_ns: Unix ns.
+            permit: what the guard allowed for it; kept for `permits`, whatever becomes of the job's report.
 
         Raises:
             JournalFullError: no room, by the bounds or on the disk; the job must not be done.
@@ -144,7 +165,22 @@ class Journal:
         interrupted = faulted_report(
             job, LocalFault.INTERRUPTED, "the probe stopped while this job was under way; packets may have been sent"
         )
-        self._insert(interrupted, EntryState.STARTED, now_ns)
+        self._insert(interrupted, EntryState.STARTED, now_ns, permit)
+
+    def permits(self, now_ns: int) -> tuple[Permit, ...]:
+        """What jobs were allowed to send lately or later, the oldest first: a new process's guard must know it.
+
+        Raises:
+            JournalCorruptError: one of them cannot be read.
+        """
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT permit FROM permits WHERE last_at_ns >= ? ORDER BY last_at_ns", (now_ns - PERMITS_KEPT_NS,)
+            ).fetchall()
+        try:
+            return tuple(_permit(text) for (text,) in rows)
+        except (TypeError, ValueError) as error:
+            raise self._corrupt(f"a permit cannot be read ({error})") from error
 
     def finish(self, report: Report, now_ns: int) -> None:
         """Store durably the report of a job, begun or not (a refused job is never begun). Send it after this returns.
@@ -205,7 +241,9 @@ class Journal:
         self._db.execute(f"PRAGMA max_page_count = {pages}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            self._create(_SCHEMA + _PERMITS)
+        elif version == 1:
+            self._create(_PERMITS)
         elif version != _SCHEMA_VERSION:
             raise JournalCorruptError(
                 f"journal {self._path}: schema version {version}, this software knows {_SCHEMA_VERSION};"
@@ -216,7 +254,10 @@ class Journal:
             raise self._corrupt(verdict)
         self._db.execute("UPDATE jobs SET state = ? WHERE state = ?", (EntryState.STORED, EntryState.STARTED))
 
-    def _insert(self, report: Report, state: EntryState, now_ns: int) -> None:
+    def _create(self, tables: str) -> None:
+        self._db.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+    def _insert(self, report: Report, state: EntryState, now_ns: int, permit: Permit | None = None) -> None:
         payload = self._encode(report)
         with self._transaction():
             if self._db.execute("SELECT 1 FROM jobs WHERE job = ?", (report.job,)).fetchone():
@@ -226,6 +267,9 @@ class Journal:
                 "INSERT INTO jobs (job, state, changed_at_ns, bytes, report) VALUES (?, ?, ?, ?, ?)",
                 (report.job, state, now_ns, len(payload), payload),
             )
+            if permit is not None:
+                self._db.execute("DELETE FROM permits WHERE last_at_ns < ?", (now_ns - PERMITS_KEPT_NS,))
+                self._db.execute("INSERT INTO permits VALUES (?, ?)", (permit.times[-1], json.dumps(astuple(permit))))
 
     def _make_room(self, wanted: int) -> None:
         """Drop tombstones, the oldest first, until the payload fits.
@@ -294,3 +338,8 @@ class Journal:
             return self._decode(payload)
         except Exception as error:
             raise self._corrupt(f"the report of job {job!r} cannot be read ({error})") from error
+
+
+def _permit(text: str) -> Permit:
+    job, target, (source, destination), times, paced = json.loads(text)
+    return Permit(JobId(job), target, (source, destination), tuple(map(int, times)), tuple(map(int, paced)))

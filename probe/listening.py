@@ -16,6 +16,7 @@ import math
 import select
 import socket
 import time
+from dataclasses import replace
 from typing import Final, assert_never
 
 from poolproof.exchange import ExchangeKind, IcmpError, Reply
@@ -26,7 +27,12 @@ from probe.sockets import receive
 MAX_KEPT_REPLIES: Final = 16
 MAX_KEPT_STRANGE: Final = 8
 """Of the kept replies, at most so many that do not echo our request."""
+MAX_KEPT_BYTES: Final = 4_096
+"""Of the kept replies that echo together, and half as much of those that do not: tens of thousands of exchanges may be
+under way, and whoever asks for them can choose a target that answers as much as it can."""
 MAX_KEPT_ICMP: Final = 16
+MAX_KEPT_QUOTE: Final = 256
+"""Bytes of each; our own packet is far shorter."""
 MAX_READ_DATAGRAMS: Final = 4_096
 """After so many datagrams of one exchange nothing more is read: it is a flood."""
 TICKS_PER_S: Final = 250
@@ -38,7 +44,19 @@ _READ_AT_ONCE: Final = 64
 class Listener:
     """What comes to one connected socket: replies in order of arrival, ICMP errors in order of reading."""
 
-    __slots__ = ("_kind", "_peer", "_read", "_request", "_strange", "_until_first", "done", "icmp", "replies", "sock")
+    __slots__ = (
+        "_kind",
+        "_peer",
+        "_read",
+        "_request",
+        "_room",
+        "_strange",
+        "_until_first",
+        "done",
+        "icmp",
+        "replies",
+        "sock",
+    )
 
     def __init__(
         self, sock: socket.socket, peer: tuple[str, int], kind: ExchangeKind, request: bytes, until_first: bool
@@ -53,6 +71,7 @@ class Listener:
         self._request = request
         self._until_first = until_first
         self._strange = 0
+        self._room = {True: MAX_KEPT_BYTES, False: MAX_KEPT_BYTES // 2}
         self._read = 0
 
     def send(self) -> int:
@@ -95,14 +114,18 @@ class Listener:
     def _keep(self, reply: Reply) -> bool:
         """Keep a reply if there is room; whether it echoes the request."""
         echo = echoes(self._kind, self._request, reply.payload)
-        if len(self.replies) < MAX_KEPT_REPLIES and (echo or self._strange < MAX_KEPT_STRANGE):
+        fits = len(self.replies) < MAX_KEPT_REPLIES and len(reply.payload) <= self._room[echo]
+        if fits and (echo or self._strange < MAX_KEPT_STRANGE):
             self.replies.append(reply)
+            self._room[echo] -= len(reply.payload)
             self._strange += not echo
         return echo
 
     def _drain(self) -> None:
         room = MAX_KEPT_ICMP - len(self.icmp)
-        self.icmp.extend(error.icmp for error in drain(self.sock)[:room])
+        self.icmp.extend(
+            replace(error.icmp, quoted=error.icmp.quoted[:MAX_KEPT_QUOTE]) for error in drain(self.sock)[:room]
+        )
 
 
 class Listeners:

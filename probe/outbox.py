@@ -57,6 +57,11 @@ class Outbox:
         """Jobs whose reports are not acknowledged, the oldest first."""
         return tuple(self._owed)
 
+    @property
+    def full(self) -> bool:
+        """As many reports are owed as the journal holds: a coordinator that takes none gets no more work done."""
+        return len(self._owed) >= self._journal.max_reports
+
     async def put(self, delivery: Delivery) -> None:
         """A report is there, or was asked for again: it goes out next."""
         job = delivery.report.job

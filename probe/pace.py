@@ -42,12 +42,16 @@ class WindowBudget:
     def fits(self, key: Hashable, times: Sequence[int]) -> bool:
         """Whether the times, sorted, fit beside what is planned already."""
         planned = self._planned.get(key, [])
-        near = planned[
-            bisect_left(planned, times[0] - self._window_ns) : bisect_right(planned, times[-1] + self._window_ns)
-        ]
-        merged = sorted([*near, *times])
+        return all(self._fits(time_ns, planned, times) for time_ns in times)
+
+    def _fits(self, time_ns: int, planned: Sequence[int], times: Sequence[int]) -> bool:
+        """Whether the windows that hold one of the times have room: only what is near, however much is planned."""
+        low, high = time_ns - self._window_ns, time_ns + self._window_ns
+        near = sorted(
+            at_ns for each in (planned, times) for at_ns in each[bisect_right(each, low) : bisect_left(each, high)]
+        )
         return all(
-            later - earlier >= self._window_ns for earlier, later in zip(merged, merged[self._limit :], strict=False)
+            later - earlier >= self._window_ns for earlier, later in zip(near, near[self._limit :], strict=False)
         )
 
     def plan(self, key: Hashable, times: Sequence[int]) -> None:
@@ -60,8 +64,9 @@ class WindowBudget:
         """Take back times whose packets were never sent; those already forgotten are no matter."""
         planned = self._planned.get(key, [])
         for time_ns in times:
-            if time_ns in planned:
-                planned.remove(time_ns)
+            at = bisect_left(planned, time_ns)
+            if planned[at : at + 1] == [time_ns]:
+                del planned[at]
 
     def forget(self, now_ns: int) -> None:
         """Drop what can no longer share a window with anything sent from now on."""

@@ -23,69 +23,27 @@ import tomllib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from poolproof.ntp import Header, PacketTooShortError, decode, encode, to_ntp
+from poolproof.serving import Behaviour, Refusal, reply_to
 from poolproof.special_purpose import Network
 from poolproof.target import Family, InvalidTargetError, Target, canonical_address, family_of, split_host_port
 
 _log = logging.getLogger(__name__)
 
-_CLIENT = 3
-_SERVER = 4
-_VERSIONS = range(1, 5)
 _MAX_DATAGRAM = 2048
 _BATCH = 64
 """Datagrams read before other tasks get a turn."""
 _REMEMBERED = 4096
 """Sources whose last request is remembered for the rate limit."""
+_LONGEST_NS = 1 << 62
+"""146 years: no clock is further off."""
 _TIMESPEC = struct.Struct("@ll")
 _SO_TIMESTAMPNS = 35
 _IPV6_RECVPKTINFO = 49
 _IPV6_PKTINFO = 50
 _IP_PKTINFO = 8
-
-
-class Refusal(Enum):
-    """What a blocked source gets."""
-
-    SILENCE = "silence"
-    DENY = "deny"
-    """Kiss code DENY (RFC 5905 §7.4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """How the responder treats whom.
-
-    Attributes:
-        deny: networks that are blocked.
-        allow_only: if not empty, everybody else is blocked.
-        refusal: what a blocked source gets.
-        silent: answer nobody at all.
-        rate_interval_ns: a source that asks again sooner gets the kiss code RATE; 0: no limit.
-        stratum: 1..15, or 16 for an unsynchronised server.
-        refid: four octets: at stratum 1 the kind of clock, above it the upstream's IPv4 address.
-        offset_ns: added to the time that is told, to play a server that is wrong, or a probe whose clock is.
-    """
-
-    deny: tuple[Network, ...] = ()
-    allow_only: tuple[Network, ...] = ()
-    refusal: Refusal = Refusal.SILENCE
-    silent: bool = False
-    rate_interval_ns: int = 0
-    stratum: int = 1
-    refid: bytes = b"LOCL"
-    offset_ns: int = 0
-
-    def blocks(self, source: str) -> bool:
-        """Whether a source address is blocked."""
-        address = ipaddress.ip_address(source)
-        if self.allow_only and not any(address in network for network in self.allow_only):
-            return True
-        return any(address in network for network in self.deny)
 
 
 def read_behaviour(text: str) -> Behaviour:
@@ -99,63 +57,41 @@ def read_behaviour(text: str) -> Behaviour:
     if unknown:
         raise ValueError(f"behaviour: no field {unknown[0]!r}; there are {[each.name for each in fields(Behaviour)]}")
     readers: dict[str, Callable[[Any], Any]] = {
-        "deny": lambda value: tuple(ipaddress.ip_network(item) for item in value),
-        "allow_only": lambda value: tuple(ipaddress.ip_network(item) for item in value),
+        "deny": _networks,
+        "allow_only": _networks,
         "refusal": Refusal,
-        "silent": bool,
+        "silent": _truth,
+        "rate_interval_ns": lambda value: _whole(value, 0, _LONGEST_NS),
+        # Stratum 0 is a kiss code's on the wire, and 16 the last that means anything (RFC 5905 §7.3).
+        "stratum": lambda value: _whole(value, 1, 16),
         "refid": lambda value: value.encode("ascii").ljust(4, b"\0")[:4],
+        "offset_ns": lambda value: _whole(value, -_LONGEST_NS, _LONGEST_NS),
     }
     read: dict[str, Any] = {}
     for name, value in given.items():
         try:
-            read[name] = readers.get(name, int)(value)
+            read[name] = readers[name](value)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"behaviour: {name}: cannot read {value!r}: {error}") from None
     return Behaviour(**read)
 
 
-def reply_to(
-    request: bytes, *, behaviour: Behaviour, blocked: bool, hurried: bool, received_ns: int, transmit_ns: int
-) -> bytes | None:
-    """The answer to one datagram, never longer than it; None for none.
+def _networks(value: Any) -> tuple[Network, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError('give a list like ["192.0.2.0/24"]')
+    return tuple(ipaddress.ip_network(item) for item in value)
 
-    Args:
-        request: the datagram.
-        behaviour: how to answer.
-        blocked: its source is blocked.
-        hurried: its source asked again too soon.
-        received_ns: when it came, Unix ns.
-        transmit_ns: when the answer will go out, Unix ns.
-    """
-    try:
-        asked = decode(request)
-    except PacketTooShortError:
-        return None
-    # RFC 5905 §3, figure 10: only mode 3 is a client's. Answering others is how servers get reflected at each other.
-    if asked.mode != _CLIENT or asked.version not in _VERSIONS or behaviour.silent:
-        return None
-    if blocked and behaviour.refusal is Refusal.SILENCE:
-        return None
-    kiss = b"DENY" if blocked else b"RATE" if hurried else None
-    synchronised = behaviour.stratum < 16 and kiss is None
-    return encode(
-        Header(
-            leap=0 if synchronised else 3,
-            version=asked.version,
-            mode=_SERVER,
-            # RFC 5905 §7.3: on the wire an unsynchronised server's stratum 16 is 0, and so is a kiss code's.
-            stratum=behaviour.stratum if synchronised else 0,
-            poll=asked.poll,
-            precision=-20,
-            root_delay=0,
-            root_dispersion=66,
-            refid=kiss if kiss is not None else behaviour.refid if synchronised else b"INIT",
-            reference=to_ntp(received_ns - 1_000_000_000) if synchronised else 0,
-            origin=asked.transmit,
-            receive=to_ntp(received_ns + behaviour.offset_ns),
-            transmit=to_ntp(transmit_ns + behaviour.offset_ns),
-        )
-    )
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("give true or false")
+    return value
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"give a whole number from {low} to {high}")
+    return value
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from then on whatever happens ends in a report that accounts for every step; if 
 
 Nothing that is slow stands in the way of a step: the disk is written off the event loop, the control servers are asked
 ahead, and each step has its own task. The clock's check gates the steps only as far as it is known shortly before the
-first; should a later answer show that the clock was wrong, the exchanges are kept and marked. Where the job asks for
-it, the tripwire is armed as soon as the job is begun, and what it caught so far goes into the report.
+first; should a later answer show that the clock was wrong, or was set meanwhile, the exchanges are kept and marked.
+Where the job asks for it, the tripwire is armed as soon as the job is begun, and what it caught so far goes into the
+report.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from poolproof.ntp import client_request
 from probe.clock import Clock, ClockVerdict, check_clock, judge_clock
 from probe.control import ControlCheck, Entropy, fresh_transmit
 from probe.faulted import faulted_exchange, faulted_report
-from probe.guard import Guard, Refusal
+from probe.guard import Guard, Permit, Refusal
 from probe.journal import EntryState, Journal, JournalFullError
 from probe.settings import MILLISECOND_NS, ProbeSettings
 from probe.sources import draw_sources
@@ -128,8 +129,10 @@ class Runner:
             return await self._stored(faulted_report(job, LocalFault.GUARD_REFUSED, detail, at_ns=self._clock.now_ns()))
         may_have_sent = True
         try:
-            report = await self._begun(job)
-            may_have_sent = any(exchange.request for exchange in report.exchanges)
+            report = await self._begun(job, permit)
+            may_have_sent = any(
+                exchange.request or exchange.fault is LocalFault.INTERRUPTED for exchange in report.exchanges
+            )
         finally:
             if may_have_sent:
                 self._guard.finish(permit)
@@ -137,9 +140,9 @@ class Runner:
                 self._guard.withdraw(permit)
         return report
 
-    async def _begun(self, job: Job) -> Report:
+    async def _begun(self, job: Job, permit: Permit) -> Report:
         try:
-            await self._on_disk(self._journal.begin, job, self._clock.now_ns())
+            await self._on_disk(self._journal.begin, job, self._clock.now_ns(), permit)
         except JournalFullError as error:
             # There is no room to store this report either: it is sent once, and asked for again if it is lost.
             _log.error("journal full, job refused", extra={"job": job.id, "detail": str(error)})
@@ -170,6 +173,9 @@ class Runner:
             after = group.create_task(self._after(job, asking))
         clock = check_clock(before.result())
         exchanges = tuple(step.result() for step in steps)
+        if self._verdict(check_clock(after.result())) is ClockVerdict.WRONG:
+            # It was set while the job was under way: nobody knows when its packets really went out.
+            clock = check_clock(after.result())
         if self._verdict(clock) is ClockVerdict.WRONG:
             detail = self._clock_detail(clock)
             exchanges = tuple(

@@ -17,11 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final, TypeAlias, assert_never
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from poolproof.ids import JobId
 from poolproof.job import Report
@@ -32,6 +31,7 @@ from poolproof.wire import (
     PROTOCOL_VERSION,
     Hello,
     WireError,
+    checks,
     clock_to_wire,
     hello_to_wire,
     job_from_wire,
@@ -40,10 +40,11 @@ from poolproof.wire import (
     report_to_wire,
     welcome_from_wire,
 )
-from poolproof.wire.session import MAX_HELD_JOBS
+from poolproof.wire.session import MAX_HELD_JOBS, MAX_LEASED_JOBS
 from poolproof.wire.trace import MAX_SPANS, spans_to_wire
 from probe.abilities import capabilities
 from probe.clock import Clock
+from probe.ending import LONGEST_RETRY_S, End, EndedError, EndKind, cut
 from probe.outbox import Delivery, Outbox
 from probe.settings import ProbeSettings
 from probe.workload import Workload
@@ -54,6 +55,7 @@ QUEUE_MESSAGES: Final = 256
 MAX_DELIVERY_BYTES: Final = 3_500_000
 """Under gRPC's own bound of 4 MiB: a report that nobody can receive would be sent for ever."""
 SILENT_HEARTBEATS: Final = 3
+_UNREAD: Final = "more jobs came in within a minute than guard.jobs_per_minute allows; this one was not read"
 
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -70,50 +72,6 @@ CHANNEL_OPTIONS: Final = (
 _Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]"
 
 
-class EndKind(Enum):
-    """How a session ended; the values are those of `semconv.SESSION_ENDS`."""
-
-    DRAINED = "drained"
-    """The agent is going away and owes nothing."""
-    MOVED = "moved"
-    """The coordinator is going away and the agent owes it nothing."""
-    LOST = "lost"
-    """The stream broke or was closed."""
-    HUNG = "hung"
-    """The coordinator was not heard from."""
-    UNREACHABLE = "unreachable"
-    """There never was a session."""
-    INVALID = "invalid"
-    """The coordinator sent what means nothing."""
-    REJECTED = "rejected"
-    """The coordinator wants no session."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a session.
-
-    Attributes:
-        kind: how.
-        detail: for people.
-        stood: whether there was a welcome.
-        retry_after_s: REJECTED: when to try again; 0: not by itself.
-        is_final: REJECTED: no later attempt can do better by itself.
-    """
-
-    kind: EndKind
-    detail: str
-    stood: bool = False
-    retry_after_s: float = 0.0
-    is_final: bool = False
-
-
-class _EndedError(Exception):
-    def __init__(self, kind: EndKind, detail: str, *, retry_after_s: float = 0.0, is_final: bool = False) -> None:
-        super().__init__(detail)
-        self.kind, self.detail, self.retry_after_s, self.is_final = kind, detail, retry_after_s, is_final
-
-
 def encode_report(report: Report) -> bytes:
     """A report as the journal keeps it."""
     return report_to_wire(report).SerializeToString()
@@ -125,7 +83,11 @@ def decode_report(record: bytes) -> Report:
     Raises:
         ValueError: not what was written.
     """
-    return report_from_wire(evidence_pb2.Report.FromString(record))
+    try:
+        message = evidence_pb2.Report.FromString(record)
+    except DecodeError as error:
+        raise ValueError(f"no report ({error})") from None
+    return report_from_wire(message)
 
 
 class Session:
@@ -172,9 +134,9 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._told(call, lambda: self._hold(call, group)))
-            except* _EndedError as ended:
+            except* EndedError as ended:
                 first = ended.exceptions[0]
-                assert isinstance(first, _EndedError)
+                assert isinstance(first, EndedError)
                 end = End(first.kind, first.detail, self._stood, first.retry_after_s, first.is_final)
             finally:
                 call.cancel()
@@ -188,7 +150,7 @@ class Session:
                 await call.write(pb.SessionRequest(hello=self._hello()))
                 first = await self._read(call, self._patience_s)
         except TimeoutError:
-            raise _EndedError(EndKind.UNREACHABLE, f"no welcome within {self._patience_s:g} s") from None
+            raise EndedError(EndKind.UNREACHABLE, f"no welcome within {self._patience_s:g} s") from None
         interval_s = self._welcomed(first)
         for work in (
             lambda: self._write(call),
@@ -208,13 +170,13 @@ class Session:
             await work()
         except grpc.aio.AioRpcError as error:
             kind = EndKind.LOST if self._stood else EndKind.UNREACHABLE
-            raise _EndedError(kind, f"{error.code().name}: {error.details()}") from None
+            raise EndedError(kind, f"{error.code().name}: {error.details()}") from None
         except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
             # A write on a stream that is over; its status says why.
             detail = f"{(await call.code()).name}: {await call.details()}"
-            raise _EndedError(EndKind.LOST if self._stood else EndKind.UNREACHABLE, detail) from error
+            raise EndedError(EndKind.LOST if self._stood else EndKind.UNREACHABLE, detail) from error
         except WireError as error:
-            raise _EndedError(EndKind.INVALID, str(error)) from None
+            raise EndedError(EndKind.INVALID, str(error)) from None
 
     def _hello(self) -> pb.Hello:
         settings = self._settings
@@ -238,13 +200,13 @@ class Session:
             async with asyncio.timeout(within_s):
                 message = await call.read()
         except TimeoutError:
-            raise _EndedError(EndKind.HUNG, f"nothing was heard from the coordinator for {within_s:g} s") from None
+            raise EndedError(EndKind.HUNG, f"nothing was heard from the coordinator for {within_s:g} s") from None
         if not isinstance(message, pb.SessionResponse):
             status = await call.code()
             if status is not grpc.StatusCode.OK:
                 kind = EndKind.LOST if self._stood else EndKind.UNREACHABLE
-                raise _EndedError(kind, f"{status.name}: {await call.details()}")
-            raise _EndedError(EndKind.LOST, "the coordinator closed the stream")
+                raise EndedError(kind, f"{status.name}: {await call.details()}")
+            raise EndedError(EndKind.LOST, "the coordinator closed the stream")
         return message
 
     def _welcomed(self, message: pb.SessionResponse) -> float:
@@ -252,7 +214,7 @@ class Session:
             case "welcome":
                 welcome = welcome_from_wire(message.welcome)
             case "reject":
-                raise _rejected(message.reject)
+                raise rejected(message.reject)
             case other:
                 raise WireError("session", other, "the first message must be welcome or reject")
         self._stood = True
@@ -272,10 +234,11 @@ class Session:
             case "heartbeat_echo":
                 pass  # being heard is all that it is for
             case "drain":
-                _log.info("the coordinator drains", extra={"reason": message.drain.reason})
+                if not self._leaving.is_set():
+                    _log.info("the coordinator drains", extra={"reason": cut(message.drain.reason)})
                 self._leaving.set()
             case "reject":
-                raise _rejected(message.reject)
+                raise rejected(message.reject)
             case "welcome":
                 raise WireError("session", "welcome", "a session is welcomed once")
             case None:
@@ -284,31 +247,42 @@ class Session:
                 assert_never(other)
 
     async def _leased(self, lease: pb.Lease) -> None:
+        checks.length("lease.jobs", lease.jobs, MAX_LEASED_JOBS, 1)
         accepted: list[JobId] = []
+        unread = 0
         for index, message in enumerate(lease.jobs):
+            if not self._workload.looks_at_another():
+                unread += 1
+                await self._refuse(message.id, pb.JOB_REFUSAL_CAPACITY, _UNREAD, log=unread == 1)
+                continue
             try:
                 job = job_from_wire(message, f"lease.jobs[{index}]")
             except WireError as error:
                 await self._refuse(message.id, pb.JOB_REFUSAL_INVALID, str(error))
                 continue
-            if self._workload.accept(job):
+            no_room = self._workload.accept(job)
+            if no_room is None:
                 accepted.append(job.id)
             else:
-                detail = f"{self._workload.capacity} jobs are under way, as many as guard.max_jobs allows"
-                await self._refuse(job.id, pb.JOB_REFUSAL_CAPACITY, detail)
+                await self._refuse(job.id, pb.JOB_REFUSAL_CAPACITY, no_room)
         if accepted:
             await self._outgoing.put(pb.SessionRequest(job_accepted=pb.JobAccepted(job_ids=accepted)))
 
-    async def _refuse(self, job: str, reason: pb.JobRefusal.ValueType, detail: str) -> None:
-        _log.warning("job refused", extra={"job": job, "reason": pb.JobRefusal.Name(reason), "detail": detail})
+    async def _refuse(self, job: str, reason: pb.JobRefusal.ValueType, detail: str, *, log: bool = True) -> None:
+        # An id that is none can be megabytes long, and hundreds of refusals can wait to be sent.
+        job = job[: checks.MAX_ID_CHARACTERS]
+        if log:
+            _log.warning("job refused", extra={"job": job, "reason": pb.JobRefusal.Name(reason), "detail": detail})
         refused = pb.JobRefused(job_id=job, reason=reason, detail=detail)
         await self._outgoing.put(pb.SessionRequest(job_refused=refused))
 
     async def _acknowledged(self, ack: pb.ReportAck) -> None:
+        for field, items in (("job_ids", ack.job_ids), ("refused", ack.refused)):
+            checks.length(f"report_ack.{field}", items, MAX_HELD_JOBS)
         stored = job_ids_from_wire(ack.job_ids, "report_ack.job_ids")
         refused = job_ids_from_wire((each.job_id for each in ack.refused), "report_ack.refused")
         for each in ack.refused:
-            _log.warning("report refused by the coordinator", extra={"job": each.job_id, "reason": each.reason})
+            _log.warning("report refused by the coordinator", extra={"job": each.job_id, "reason": cut(each.reason)})
         await self._outbox.acknowledge((*stored, *refused))
 
     async def _write(self, call: _Stream) -> None:
@@ -345,7 +319,7 @@ class Session:
             await self._outgoing.put(pb.SessionRequest(drain=pb.DrainNotice(reason="the agent is shutting down")))
         await self._workload.idle()
         await self._outbox.empty()
-        raise _EndedError(kind, "all jobs are done and all reports acknowledged")
+        raise EndedError(kind, "all jobs are done and all reports acknowledged")
 
     async def _fail(self) -> None:
         await asyncio.shield(self._workload.failure)
@@ -375,12 +349,13 @@ _FINAL: Final = frozenset(
 """Reasons that go away only when somebody changes something, unless the coordinator names a time."""
 
 
-def _rejected(reject: pb.Reject) -> _EndedError:
+def rejected(reject: pb.Reject) -> EndedError:
+    """The end that a rejection is."""
     known = reject.reason in pb.RejectReason.values()
     name = pb.RejectReason.Name(reject.reason).removeprefix("REJECT_REASON_") if known else str(reject.reason)
-    return _EndedError(
+    return EndedError(
         EndKind.REJECTED,
-        f"{name.lower().replace('_', '-')}: {reject.detail or 'no reason given'}",
-        retry_after_s=reject.retry_after_ns / 1e9,
+        f"{name.lower().replace('_', '-')}: {cut(reject.detail) or 'no reason given'}",
+        retry_after_s=min(reject.retry_after_ns / 1e9, LONGEST_RETRY_S),
         is_final=reject.reason in _FINAL and reject.retry_after_ns == 0,
     )

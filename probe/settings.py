@@ -40,6 +40,7 @@ class GuardSettings:
 
     Attributes:
         allow_networks: special-purpose networks that may be targets all the same (a lab, a demo).
+        deny_networks: networks that may never be targets, whatever else is allowed: an own NAT64 prefix, own machines.
         allow_ports: UDP ports that may be asked.
         max_jobs: jobs accepted and not finished.
         max_start_ahead_ns: how far ahead of now a job may start.
@@ -47,12 +48,16 @@ class GuardSettings:
         max_timeout_ns: bound on a job's timeout.
         max_linger_ns: bound on a job's linger.
         target_packets_per_minute: packets to one target address in any minute, over all jobs.
+        network_packets_per_minute: packets to one network, an IPv4 /24 or an IPv6 /48, in any minute.
         packets_per_second: packets to all targets in any second.
+        control_packets_per_second: packets to one control server in any second, over all jobs.
+        jobs_per_minute: jobs looked at in any minute, good and bad; more are refused unread.
         start_tolerance_ns: a job that arrives later than this after its start is not done.
         max_watch_ns: how far ahead of now a tripwire's watch may end.
     """
 
     allow_networks: tuple[Network, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
     allow_ports: frozenset[int] = frozenset({123})
     max_jobs: int = 512
     max_start_ahead_ns: int = 600 * SECOND_NS
@@ -60,7 +65,10 @@ class GuardSettings:
     max_timeout_ns: int = 10 * SECOND_NS
     max_linger_ns: int = 60 * SECOND_NS
     target_packets_per_minute: int = 24
+    network_packets_per_minute: int = 480
     packets_per_second: int = 100
+    control_packets_per_second: int = 50
+    jobs_per_minute: int = 6_000
     start_tolerance_ns: int = 20 * MILLISECOND_NS
     max_watch_ns: int = 80 * 3600 * SECOND_NS
 

@@ -94,7 +94,7 @@ def receive(sock: socket.socket, peer: tuple[str, int]) -> Reply | None:
 def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int:
     """The kernel's receive timestamp among control messages, in Unix ns; the time now if there is none."""
     for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(content) >= TIMESPEC.size:
             seconds, nanoseconds = TIMESPEC.unpack_from(content)
             return int(seconds * 1_000_000_000 + nanoseconds)
     return time.time_ns()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from poolproof.exchange import Exchange, ExchangeKind, LocalFault
 from poolproof.target import Target
@@ -23,13 +24,17 @@ PREPARE_NS: Final = 2_000_000
 """The socket is opened this long before the time to send; the most that one exchange may hold the loop up."""
 MAX_TIMER_S: Final = 1.0
 """A longer wait is cut into pieces: the loop's timer follows another clock than `send_at_ns`, which may be set."""
+GatePort: TypeAlias = Callable[[Target], str | None]
+"""Asked just before each send: why it may not be, or None."""
 
 
 class UdpEngine:
     """Makes exchanges over UDP; satisfies `probe.transport.Transport`. Any number may run at once on one loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: GatePort | None = None) -> None:
+        """Args: gate: see `probe.gate`; None lets every packet out."""
         self._listeners = Listeners()
+        self._gate = gate
         # Not a socket object: the engine needs no close(), its end closes this.
         weakref.finalize(self, close_descriptor, keep_stamping())
 
@@ -78,12 +83,18 @@ class UdpEngine:
                     listener = Listener(sock, peer_name(target), kind, request, until_first_reply)
                     if send_at_ns is not None:
                         _sleep_precisely(send_at_ns)
-                    sent_at_ns = listener.send()
+                    refusal = self._gate(target) if self._gate else None
+                    if refusal is None:
+                        sent_at_ns = listener.send()
                 except OSError as error:
                     sent_at_ns = time.time_ns()
                     fault, detail = LocalFault.SEND_FAILED, f"to {target} from {source}: {words_of(error)}"
                 else:
-                    await self._listeners.listen(listener, (timeout_ns + linger_ns) / 1e9)
+                    if refusal is None:
+                        await self._listeners.listen(listener, (timeout_ns + linger_ns) / 1e9)
+                    else:
+                        sent_at_ns = time.time_ns()
+                        fault, detail = LocalFault.GUARD_REFUSED, refusal
         return Exchange(
             kind=kind,
             request=request,

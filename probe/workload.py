@@ -14,13 +14,15 @@ from poolproof.ids import JobId
 from poolproof.job import ClockCheck, Job, Report
 from poolproof.tracing import SpanSink, current
 from probe.clock import Clock
-from probe.journal import Journal
+from probe.journal import Journal, JournalError
 from probe.metrics import ProbeMetrics
 from probe.outbox import Delivery, Outbox
+from probe.pace import SECOND_NS, WindowBudget
 from probe.spans import job_spans
 
 _log = logging.getLogger(__name__)
 
+_MINUTE_NS = 60 * SECOND_NS
 Entropy = Callable[[int], int]
 """That many random bits, as `secrets.randbits`."""
 
@@ -52,8 +54,9 @@ class Workload:
         sink: SpanSink,
         resource: Mapping[str, str],
         capacity: int,
+        jobs_per_minute: int,
     ) -> None:
-        """Args: capacity: jobs at one time. resource: who makes the spans. The rest: the probe's ports."""
+        """Args: capacity: jobs at one time. resource: who makes the spans. The rest: the probe's ports, and a limit."""
         self._runner = runner
         self._journal = journal
         self._outbox = outbox
@@ -63,6 +66,7 @@ class Workload:
         self._sink = sink
         self._resource = resource
         self.capacity = capacity
+        self._looked_at = WindowBudget(jobs_per_minute, _MINUTE_NS)
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
         self.clock_check: ClockCheck | None = None
@@ -80,16 +84,27 @@ class Workload:
             self._failed = asyncio.get_running_loop().create_future()
         return self._failed
 
-    def accept(self, job: Job) -> bool:
-        """Start a job, unless it runs already. False: as many as may be are under way."""
+    def looks_at_another(self) -> bool:
+        """Count a job that came in, good or bad; False: no more this minute. Sessions come and go, this stays."""
+        now_ns = int(asyncio.get_running_loop().time() * 1e9)
+        self._looked_at.forget(now_ns)
+        fits = self._looked_at.fits(None, [now_ns])
+        if fits:
+            self._looked_at.plan(None, [now_ns])
+        return fits
+
+    def accept(self, job: Job) -> str | None:
+        """Start a job, unless it runs already. The answer is why not, for people: there is no room for it."""
         if job.id in self._tasks:
-            return True
+            return None
         if len(self._tasks) >= self.capacity:
-            return False
+            return f"{self.capacity} jobs are under way, as many as guard.max_jobs allows"
+        if self._outbox.full:
+            return "as many reports as journal.max_reports allows wait to be acknowledged"
         task = asyncio.create_task(self._work(job, self._clock.now_ns()))
         self._tasks[job.id] = task
         task.add_done_callback(lambda done: self._over(job.id, done))
-        return True
+        return None
 
     def measure_journal(self) -> None:
         """Tells the metrics how many reports are owed now."""
@@ -137,5 +152,9 @@ class Workload:
 
     def _over(self, job: JobId, task: asyncio.Task[None]) -> None:
         del self._tasks[job]
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failure.done():
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, JournalError) and not self.failure.done():
             self.failure.set_exception(error)
+        elif error is not None:
+            # A bug of ours that some job brings out must not end the probe, and every other job with it.
+            _log.error("job failed outside of its account", extra={"job": job}, exc_info=error)

@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "explain": ("look", "What counted, what did not, and why."),
     "trace": ("trace", "One attempt as a tree, from request to packet."),
     "fleet": ("fleet", "The vantages and their probes."),
+    "calibration": ("calibration", "Whether the probes tell the truth."),
+    "release": ("calibration", "Let a quarantined vantage work again."),
     "completion": ("completion", "Print shell completion."),
 }
 """Name -> module in this package and the line that `poolproof --help` shows, so that it need not import anything."""
@@ -42,8 +44,8 @@ FOREIGN: Final = {
 """The same line for commands of other packages of this project; others are imported to learn theirs."""
 SECTIONS: Final = (
     ("Prove control of a server", ("request", "instructions", "ready", "watch", "retry", "withdraw")),
-    ("Look", ("show", "list", "explain", "trace", "fleet")),
-    ("Run", ("coordinator", "probe", "responder", "completion")),
+    ("Look", ("show", "list", "explain", "trace", "fleet", "calibration")),
+    ("Run", ("coordinator", "probe", "responder", "release", "completion")),
 )
 
 _EXAMPLES: Final = """\b

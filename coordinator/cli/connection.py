@@ -14,11 +14,13 @@ from typing import Final, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from coordinator.cli.calibration_table import CalibrationPage, ConductLine
 from coordinator.cli.exit_codes import ExitCode
 from coordinator.cli.failure import Failure
 from coordinator.cli.options import VARIABLE
 from coordinator.cli.snapshot import Snapshot, snapshot_from_wire
 from coordinator.cli.vantage_table import IncidentLine, VantageLine
+from poolproof.catching import Chance, Lie
 from poolproof.challenge import Method
 from poolproof.span import Span
 from poolproof.v1 import verification_pb2 as pb
@@ -26,6 +28,7 @@ from poolproof.v1 import verification_pb2_grpc
 from poolproof.variant import Variant
 from poolproof.verification import State
 from poolproof.wire import METHODS, STATES, VARIANTS, WireError, clock_from_wire, vantage_from_wire
+from poolproof.wire.conduct import STRATA, conduct_from_wire, quarantine_from_wire
 from poolproof.wire.trace import span_from_wire
 
 CONNECT_S: Final = 5.0
@@ -73,6 +76,14 @@ class Page:
 
     snapshots: tuple[Snapshot, ...]
     next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All vantages, and whether there are calibrations."""
+
+    vantages: tuple[VantageLine, ...]
+    calibrated: bool
 
 
 class Coordinator:
@@ -155,10 +166,21 @@ class Coordinator:
         answer = self._call(self._stub.GetTrace, message)
         return answer.trace_id, tuple(self._checked(lambda: [span_from_wire(span) for span in answer.spans]))
 
-    def vantages(self) -> tuple[VantageLine, ...]:
+    def fleet(self) -> Fleet:
         """The fleet."""
         answer = self._call(self._stub.ListVantages, pb.ListVantagesRequest())
-        return tuple(self._checked(lambda: [_vantage(status) for status in answer.vantages]))
+        return Fleet(tuple(self._checked(lambda: [_vantage(status) for status in answer.vantages])), answer.calibrated)
+
+    def calibration(self) -> CalibrationPage:
+        """What calibrations say of each vantage, and how soon they catch a liar."""
+        answer = self._call(self._stub.GetCalibration, pb.GetCalibrationRequest())
+        return self._checked(lambda: _calibration(answer))
+
+    def release(self, vantage: str, reason: str) -> ConductLine:
+        """Ends a vantage's quarantine."""
+        message = pb.ReleaseVantageRequest(vantage_id=vantage, reason=reason)
+        answer = self._call(self._stub.ReleaseVantage, message)
+        return self._checked(lambda: _conduct(answer.vantage))
 
     def page(self, states: tuple[State, ...], applicant: str, size: int, token: str) -> Page:
         """One page of verifications, without their matrices."""
@@ -264,4 +286,29 @@ def _vantage(status: pb.VantageStatus) -> VantageLine:
         clock_from_wire(status.clock, "clock") if status.HasField("clock") else None,
         status.tripwire,
         tuple(IncidentLine(each.what, each.count, each.last_at_ns, each.detail) for each in status.incidents),
+        quarantine_from_wire(status.quarantine) if status.HasField("quarantine") else None,
+    )
+
+
+def _conduct(message: pb.VantageConduct) -> ConductLine:
+    tests = {STRATA.from_wire("evidence.stratum", each.stratum): each.evidence for each in message.evidence}
+    return ConductLine(conduct_from_wire(message.conduct), tests)
+
+
+def _calibration(answer: pb.GetCalibrationResponse) -> CalibrationPage:
+    lies = {lie.value: lie for lie in Lie}
+    return CalibrationPage(
+        policy=answer.policy_id,
+        listen=tuple(answer.listen),
+        rate=answer.rate,
+        loss=answer.loss,
+        alpha=answer.alpha,
+        needed=answer.needed,
+        under_way=answer.open,
+        recent=tuple(answer.recent),
+        lines=tuple(map(_conduct, answer.vantages)),
+        # A kind of lie that this version does not know is left out.
+        chances=tuple(
+            Chance(lies[each.lie], each.rate, each.jobs, each.chance) for each in answer.chances if each.lie in lies
+        ),
     )

@@ -22,13 +22,15 @@ def fleet(address: str, as_json: bool) -> None:
     import time
 
     with connect(address) as coordinator:
-        vantages = coordinator.vantages()
+        seen = coordinator.fleet()
+    vantages = seen.vantages
+    from coordinator.cli.calibration_table import quarantine_lines
     from coordinator.cli.vantage_table import incident_lines, vantage_json, vantage_table
 
     if as_json:
         from coordinator.cli.snapshot_json import pretty
 
-        click.echo(pretty({"vantages": [vantage_json(each) for each in vantages]}))
+        click.echo(pretty({"calibrated": seen.calibrated, "vantages": [vantage_json(each) for each in vantages]}))
         return
     from coordinator.cli.screen import show
 
@@ -36,6 +38,11 @@ def fleet(address: str, as_json: bool) -> None:
     show(vantage_table(vantages, now_ns))
     connected = sum(each.connected for each in vantages)
     click.echo(f"\n{connected} of {len(vantages)} connected")
+    if not seen.calibrated:
+        click.echo("no calibrations: calibration_listen is empty, so that a probe that lies is not found")
+    held = [(each.vantage.id, each.quarantine) for each in vantages]
+    for line in quarantine_lines((name, why) for name, why in held if why is not None):
+        click.echo(line)
     for line in incident_lines(vantages, now_ns):
         click.echo(line)
 

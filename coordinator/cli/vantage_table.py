@@ -10,7 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.cli.calibration_table import quarantine_json
 from coordinator.cli.snapshot_json import time_json
+from poolproof.conduct import Quarantine
 from poolproof.fleet import Vantage
 from poolproof.job import ClockCheck
 
@@ -39,6 +41,7 @@ class VantageLine:
     clock: ClockCheck | None
     tripwire: bool = False
     incidents: tuple[IncidentLine, ...] = ()
+    quarantine: Quarantine | None = None
 
 
 def vantage_table(lines: Iterable[VantageLine], now_ns: int) -> Table:
@@ -59,6 +62,8 @@ def _cells(line: VantageLine, now_ns: int) -> Iterable[Text]:
     word, style = ("absent", "red") if not line.connected else ("connected", "green")
     if line.connected and line.draining:
         word, style = "draining", "yellow"
+    if line.quarantine is not None:
+        word, style = "quarantined", "red"
     addresses = "\n".join(each for each in (vantage.ipv4, vantage.ipv6, vantage.ipv6_prefix) if each)
     yield Text(vantage.id)
     yield Text(word, style=style)
@@ -119,4 +124,5 @@ def vantage_json(line: VantageLine) -> dict[str, Any]:
             {"what": each.what, "count": each.count, "last_at": time_json(each.last_at_ns), "detail": each.detail}
             for each in line.incidents
         ],
+        "quarantine": quarantine_json(line.quarantine),
     }

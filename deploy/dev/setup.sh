@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv: `setup.sh run` with what the programs need, `setup.sh test` with the development tools as well.
+# Makes .venv: `setup.sh run` with what the programs need, `setup.sh test` with the development tools as well,
+# `setup.sh fuzz` with the fuzzer as well.
 # Versions are those of constraints.txt. Safe to run twice, and from two terminals at once.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,7 +9,8 @@ want=${1:-test}
 case $want in
   run) extras= ;;
   test) extras='[test]' ;;
-  *) echo "setup.sh: unknown set '$want': give run or test" >&2; exit 2 ;;
+  fuzz) extras='[test,fuzz]' ;;
+  *) echo "setup.sh: unknown set '$want': give run, test or fuzz" >&2; exit 2 ;;
 esac
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -70,5 +72,6 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check install -qq --constr
 pip pip hatchling editables
 pip --no-build-isolation --editable ".$extras"
 touch .venv/.installed
-if [ "$want" = test ]; then touch .venv/.installed-test; fi
+if [ "$want" != run ]; then touch .venv/.installed-test; fi
+if [ "$want" = fuzz ]; then touch .venv/.installed-fuzz; fi
 echo "setup: done in $((SECONDS - started)) s"

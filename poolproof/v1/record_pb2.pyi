@@ -123,6 +123,7 @@ class AttemptRecord(_message.Message):
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     CONCLUDED_AT_NS_FIELD_NUMBER: _builtins.int
+    DISTRUSTED_VANTAGES_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """From 1."""
     seed: _builtins.bytes
@@ -149,6 +150,10 @@ class AttemptRecord(_message.Message):
     def observations(self) -> _containers.RepeatedCompositeFieldContainer[_judgement_pb2.Observation]: ...
     @_builtins.property
     def verdict(self) -> _judgement_pb2.Verdict: ...
+    @_builtins.property
+    def distrusted_vantages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Vantages that were quarantined while it was open."""
+
     def __init__(
         self,
         *,
@@ -166,10 +171,11 @@ class AttemptRecord(_message.Message):
         observations: _abc.Iterable[_judgement_pb2.Observation] | None = ...,
         verdict: _judgement_pb2.Verdict | None = ...,
         concluded_at_ns: _builtins.int = ...,
+        distrusted_vantages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_start_at_ns", b"baseline_start_at_ns", "candidates", b"candidates", "challenge", b"challenge", "challenged_at_ns", b"challenged_at_ns", "concluded_at_ns", b"concluded_at_ns", "number", b"number", "observations", b"observations", "paths", b"paths", "ready_at_ns", b"ready_at_ns", "rounds", b"rounds", "seed", b"seed", "started_at_ns", b"started_at_ns", "traceparent", b"traceparent", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_start_at_ns", b"baseline_start_at_ns", "candidates", b"candidates", "challenge", b"challenge", "challenged_at_ns", b"challenged_at_ns", "concluded_at_ns", b"concluded_at_ns", "distrusted_vantages", b"distrusted_vantages", "number", b"number", "observations", b"observations", "paths", b"paths", "ready_at_ns", b"ready_at_ns", "rounds", b"rounds", "seed", b"seed", "started_at_ns", b"started_at_ns", "traceparent", b"traceparent", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,6 +197,7 @@ class VerificationRecord(_message.Message):
     REQUESTED_AT_NS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     requested: _builtins.str
     applicant: _builtins.str
@@ -199,6 +206,8 @@ class VerificationRecord(_message.Message):
     policy_id: _builtins.str
     requested_at_ns: _builtins.int
     state: Global___VerificationState.ValueType
+    calibration: _builtins.bool
+    """The target is the coordinator's own."""
     @_builtins.property
     def target(self) -> _evidence_pb2.Target: ...
     @_builtins.property
@@ -218,10 +227,11 @@ class VerificationRecord(_message.Message):
         requested_at_ns: _builtins.int = ...,
         state: Global___VerificationState.ValueType = ...,
         attempts: _abc.Iterable[Global___AttemptRecord] | None = ...,
+        calibration: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applicant", b"applicant", "attempts", b"attempts", "id", b"id", "method", b"method", "policy_id", b"policy_id", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "state", b"state", "target", b"target", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applicant", b"applicant", "attempts", b"attempts", "calibration", b"calibration", "id", b"id", "method", b"method", "policy_id", b"policy_id", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "state", b"state", "target", b"target", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

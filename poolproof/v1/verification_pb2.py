@@ -22,77 +22,92 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from poolproof.v1 import conduct_pb2 as poolproof_dot_v1_dot_conduct__pb2
 from poolproof.v1 import evidence_pb2 as poolproof_dot_v1_dot_evidence__pb2
 from poolproof.v1 import judgement_pb2 as poolproof_dot_v1_dot_judgement__pb2
 from poolproof.v1 import record_pb2 as poolproof_dot_v1_dot_record__pb2
 from poolproof.v1 import trace_pb2 as poolproof_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpoolproof/v1/verification.proto\x12\x0cpoolproof.v1\x1a\x1bpoolproof/v1/evidence.proto\x1a\x1cpoolproof/v1/judgement.proto\x1a\x19poolproof/v1/record.proto\x1a\x18poolproof/v1/trace.proto\"\xdd\x01\n\tMatrixRow\x12.\n\x0bperspective\x18\x01 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12+\n\x08\x65xpected\x18\x03 \x03(\x0e\x32\x19.poolproof.v1.Expectation\x12 \n\x04path\x18\x04 \x01(\x0b\x32\x12.poolproof.v1.Path\x12\'\n\x08outcomes\x18\x05 \x03(\x0e\x32\x15.poolproof.v1.Outcome\"\xdd\x01\n\x0bMatrixRound\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06window\x18\x02 \x01(\r\x12\x13\n\x0bstart_at_ns\x18\x03 \x01(\x06\x12\x0f\n\x07\x63ounted\x18\x04 \x01(\x08\x12$\n\x06reason\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12\x17\n\x0fmonitors_served\x18\x06 \x01(\r\x12\x16\n\x0emonitors_asked\x18\x07 \x01(\r\x12\x18\n\x10witnesses_served\x18\x08 \x01(\r\x12\x17\n\x0fwitnesses_asked\x18\t \x01(\r\"\x8a\x01\n\x0e\x41ttemptSummary\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x15\n\rstarted_at_ns\x18\x02 \x01(\x06\x12\x17\n\x0f\x63oncluded_at_ns\x18\x03 \x01(\x06\x12&\n\x07verdict\x18\x04 \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12\x10\n\x08trace_id\x18\x05 \x01(\t\"\x82\x05\n\x0cVerification\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12$\n\x06method\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x06 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\x12\x17\n\x0frequested_at_ns\x18\x08 \x01(\x06\x12.\n\x05state\x18\t \x01(\x0e\x32\x1f.poolproof.v1.VerificationState\x12\x10\n\x08revision\x18\n \x01(\x04\x12&\n\x07verdict\x18\x0b \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12.\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32\x1c.poolproof.v1.AttemptSummary\x12\x16\n\x0e\x62\x61seline_asked\x18\r \x01(\r\x12\x16\n\x0e\x62\x61seline_known\x18\x0e \x01(\r\x12$\n\x03\x61im\x18\x0f \x01(\x0e\x32\x17.poolproof.v1.Assurance\x12%\n\x04rows\x18\x10 \x03(\x0b\x32\x17.poolproof.v1.MatrixRow\x12)\n\x06rounds\x18\x11 \x03(\x0b\x32\x19.poolproof.v1.MatrixRound\x12\x18\n\x10\x63hallenged_at_ns\x18\x12 \x01(\x06\x12\x13\n\x0bready_at_ns\x18\x13 \x01(\x06\x12\x12\n\nnext_at_ns\x18\x14 \x01(\x06\x12\x1b\n\x13retry_not_before_ns\x18\x15 \x01(\x06\"\xa5\x01\n\x19\x43reateVerificationRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\x12$\n\x06method\x18\x02 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"O\n\x1a\x43reateVerificationResponse\x12\x31\n\rverifications\x18\x01 \x03(\x0b\x32\x1a.poolproof.v1.Verification\";\n\x16GetVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"K\n\x17GetVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"\x85\x01\n\x18ListVerificationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x1f.poolproof.v1.VerificationState\x12\x11\n\tapplicant\x18\x04 \x01(\t\"g\n\x19ListVerificationsResponse\x12\x31\n\rverifications\x18\x01 \x03(\x0b\x32\x1a.poolproof.v1.Verification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x16GetInstructionsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\"m\n\x0fInstructionStep\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x03(\t\x12\x10\n\x08\x63ommands\x18\x04 \x03(\t\x12\r\n\x05\x63heck\x18\x05 \x03(\t\x12\x0e\n\x06\x65xpect\x18\x06 \x01(\t\"\xcf\x01\n\x17GetInstructionsResponse\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12,\n\x05steps\x18\x03 \x03(\x0b\x32\x1d.poolproof.v1.InstructionStep\x12+\n\x04undo\x18\x04 \x03(\x0b\x32\x1d.poolproof.v1.InstructionStep\x12\x16\n\x0e\x61ssurance_note\x18\x05 \x01(\t\x12\x0f\n\x07\x63\x61veats\x18\x06 \x03(\t\x12\x10\n\x08rendered\x18\x07 \x01(\t\"\x1e\n\x10MarkReadyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\x11MarkReadyResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"&\n\x18RetryVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"M\n\x19RetryVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\")\n\x1bWithdrawVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"P\n\x1cWithdrawVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"=\n\x18WatchVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"M\n\x19WatchVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"?\n\x1a\x45xplainVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"\x97\x01\n\x1b\x45xplainVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\x12\x10\n\x08headline\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12\x0f\n\x07\x63ounted\x18\x04 \x03(\t\x12\x13\n\x0bnot_counted\x18\x05 \x03(\t\"E\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x15\n\roperator_view\x18\x03 \x01(\x08\"M\n\x10GetTraceResponse\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.poolproof.v1.SpanRecord\"\x15\n\x13ListVantagesRequest\"K\n\x08Incident\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x12\n\nlast_at_ns\x18\x03 \x01(\x06\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"\x99\x02\n\rVantageStatus\x12&\n\x07vantage\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.Vantage\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x19\n\x11last_heartbeat_ns\x18\x03 \x01(\x06\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\tjobs_held\x18\x05 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\'\n\x05\x63lock\x18\x08 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\x12\x10\n\x08tripwire\x18\t \x01(\x08\x12)\n\tincidents\x18\n \x03(\x0b\x32\x16.poolproof.v1.Incident\"E\n\x14ListVantagesResponse\x12-\n\x08vantages\x18\x01 \x03(\x0b\x32\x1b.poolproof.v1.VantageStatus2\xbd\x08\n\x13VerificationService\x12g\n\x12\x43reateVerification\x12\'.poolproof.v1.CreateVerificationRequest\x1a(.poolproof.v1.CreateVerificationResponse\x12^\n\x0fGetVerification\x12$.poolproof.v1.GetVerificationRequest\x1a%.poolproof.v1.GetVerificationResponse\x12\x64\n\x11ListVerifications\x12&.poolproof.v1.ListVerificationsRequest\x1a\'.poolproof.v1.ListVerificationsResponse\x12^\n\x0fGetInstructions\x12$.poolproof.v1.GetInstructionsRequest\x1a%.poolproof.v1.GetInstructionsResponse\x12L\n\tMarkReady\x12\x1e.poolproof.v1.MarkReadyRequest\x1a\x1f.poolproof.v1.MarkReadyResponse\x12\x64\n\x11RetryVerification\x12&.poolproof.v1.RetryVerificationRequest\x1a\'.poolproof.v1.RetryVerificationResponse\x12m\n\x14WithdrawVerification\x12).poolproof.v1.WithdrawVerificationRequest\x1a*.poolproof.v1.WithdrawVerificationResponse\x12\x66\n\x11WatchVerification\x12&.poolproof.v1.WatchVerificationRequest\x1a\'.poolproof.v1.WatchVerificationResponse0\x01\x12j\n\x13\x45xplainVerification\x12(.poolproof.v1.ExplainVerificationRequest\x1a).poolproof.v1.ExplainVerificationResponse\x12I\n\x08GetTrace\x12\x1d.poolproof.v1.GetTraceRequest\x1a\x1e.poolproof.v1.GetTraceResponse\x12U\n\x0cListVantages\x12!.poolproof.v1.ListVantagesRequest\x1a\".poolproof.v1.ListVantagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpoolproof/v1/verification.proto\x12\x0cpoolproof.v1\x1a\x1apoolproof/v1/conduct.proto\x1a\x1bpoolproof/v1/evidence.proto\x1a\x1cpoolproof/v1/judgement.proto\x1a\x19poolproof/v1/record.proto\x1a\x18poolproof/v1/trace.proto\"\xdd\x01\n\tMatrixRow\x12.\n\x0bperspective\x18\x01 \x01(\x0b\x32\x19.poolproof.v1.Perspective\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.poolproof.v1.ExchangeKind\x12+\n\x08\x65xpected\x18\x03 \x03(\x0e\x32\x19.poolproof.v1.Expectation\x12 \n\x04path\x18\x04 \x01(\x0b\x32\x12.poolproof.v1.Path\x12\'\n\x08outcomes\x18\x05 \x03(\x0e\x32\x15.poolproof.v1.Outcome\"\xdd\x01\n\x0bMatrixRound\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06window\x18\x02 \x01(\r\x12\x13\n\x0bstart_at_ns\x18\x03 \x01(\x06\x12\x0f\n\x07\x63ounted\x18\x04 \x01(\x08\x12$\n\x06reason\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Reason\x12\x17\n\x0fmonitors_served\x18\x06 \x01(\r\x12\x16\n\x0emonitors_asked\x18\x07 \x01(\r\x12\x18\n\x10witnesses_served\x18\x08 \x01(\r\x12\x17\n\x0fwitnesses_asked\x18\t \x01(\r\"\x8a\x01\n\x0e\x41ttemptSummary\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x15\n\rstarted_at_ns\x18\x02 \x01(\x06\x12\x17\n\x0f\x63oncluded_at_ns\x18\x03 \x01(\x06\x12&\n\x07verdict\x18\x04 \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12\x10\n\x08trace_id\x18\x05 \x01(\t\"\x97\x05\n\x0cVerification\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.poolproof.v1.Target\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12$\n\x06method\x18\x05 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x06 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\x12\x17\n\x0frequested_at_ns\x18\x08 \x01(\x06\x12.\n\x05state\x18\t \x01(\x0e\x32\x1f.poolproof.v1.VerificationState\x12\x10\n\x08revision\x18\n \x01(\x04\x12&\n\x07verdict\x18\x0b \x01(\x0b\x32\x15.poolproof.v1.Verdict\x12.\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32\x1c.poolproof.v1.AttemptSummary\x12\x16\n\x0e\x62\x61seline_asked\x18\r \x01(\r\x12\x16\n\x0e\x62\x61seline_known\x18\x0e \x01(\r\x12$\n\x03\x61im\x18\x0f \x01(\x0e\x32\x17.poolproof.v1.Assurance\x12%\n\x04rows\x18\x10 \x03(\x0b\x32\x17.poolproof.v1.MatrixRow\x12)\n\x06rounds\x18\x11 \x03(\x0b\x32\x19.poolproof.v1.MatrixRound\x12\x18\n\x10\x63hallenged_at_ns\x18\x12 \x01(\x06\x12\x13\n\x0bready_at_ns\x18\x13 \x01(\x06\x12\x12\n\nnext_at_ns\x18\x14 \x01(\x06\x12\x1b\n\x13retry_not_before_ns\x18\x15 \x01(\x06\x12\x13\n\x0b\x63\x61libration\x18\x16 \x01(\x08\"\xa5\x01\n\x19\x43reateVerificationRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\x12$\n\x06method\x18\x02 \x01(\x0e\x32\x14.poolproof.v1.Method\x12&\n\x07variant\x18\x03 \x01(\x0e\x32\x15.poolproof.v1.Variant\x12\x11\n\tapplicant\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"O\n\x1a\x43reateVerificationResponse\x12\x31\n\rverifications\x18\x01 \x03(\x0b\x32\x1a.poolproof.v1.Verification\";\n\x16GetVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"K\n\x17GetVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"\x85\x01\n\x18ListVerificationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x1f.poolproof.v1.VerificationState\x12\x11\n\tapplicant\x18\x04 \x01(\t\"g\n\x19ListVerificationsResponse\x12\x31\n\rverifications\x18\x01 \x03(\x0b\x32\x1a.poolproof.v1.Verification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x16GetInstructionsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\"m\n\x0fInstructionStep\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x03(\t\x12\x10\n\x08\x63ommands\x18\x04 \x03(\t\x12\r\n\x05\x63heck\x18\x05 \x03(\t\x12\x0e\n\x06\x65xpect\x18\x06 \x01(\t\"\xcf\x01\n\x17GetInstructionsResponse\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12,\n\x05steps\x18\x03 \x03(\x0b\x32\x1d.poolproof.v1.InstructionStep\x12+\n\x04undo\x18\x04 \x03(\x0b\x32\x1d.poolproof.v1.InstructionStep\x12\x16\n\x0e\x61ssurance_note\x18\x05 \x01(\t\x12\x0f\n\x07\x63\x61veats\x18\x06 \x03(\t\x12\x10\n\x08rendered\x18\x07 \x01(\t\"\x1e\n\x10MarkReadyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\x11MarkReadyResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"&\n\x18RetryVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"M\n\x19RetryVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\")\n\x1bWithdrawVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"P\n\x1cWithdrawVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"=\n\x18WatchVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"M\n\x19WatchVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\"?\n\x1a\x45xplainVerificationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\roperator_view\x18\x02 \x01(\x08\"\x97\x01\n\x1b\x45xplainVerificationResponse\x12\x30\n\x0cverification\x18\x01 \x01(\x0b\x32\x1a.poolproof.v1.Verification\x12\x10\n\x08headline\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12\x0f\n\x07\x63ounted\x18\x04 \x03(\t\x12\x13\n\x0bnot_counted\x18\x05 \x03(\t\"E\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x15\n\roperator_view\x18\x03 \x01(\x08\"M\n\x10GetTraceResponse\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.poolproof.v1.SpanRecord\"\x15\n\x13ListVantagesRequest\"K\n\x08Incident\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x12\n\nlast_at_ns\x18\x03 \x01(\x06\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"\xc7\x02\n\rVantageStatus\x12&\n\x07vantage\x18\x01 \x01(\x0b\x32\x15.poolproof.v1.Vantage\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x19\n\x11last_heartbeat_ns\x18\x03 \x01(\x06\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\tjobs_held\x18\x05 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\'\n\x05\x63lock\x18\x08 \x01(\x0b\x32\x18.poolproof.v1.ClockCheck\x12\x10\n\x08tripwire\x18\t \x01(\x08\x12)\n\tincidents\x18\n \x03(\x0b\x32\x16.poolproof.v1.Incident\x12,\n\nquarantine\x18\x0b \x01(\x0b\x32\x18.poolproof.v1.Quarantine\"Y\n\x14ListVantagesResponse\x12-\n\x08vantages\x18\x01 \x03(\x0b\x32\x1b.poolproof.v1.VantageStatus\x12\x12\n\ncalibrated\x18\x02 \x01(\x08\"\x17\n\x15GetCalibrationRequest\"K\n\x0fStratumEvidence\x12&\n\x07stratum\x18\x01 \x01(\x0e\x32\x15.poolproof.v1.Stratum\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x01\"o\n\x0eVantageConduct\x12,\n\x07\x63onduct\x18\x01 \x01(\x0b\x32\x1b.poolproof.v1.ConductRecord\x12/\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x1d.poolproof.v1.StratumEvidence\"F\n\x0b\x43\x61tchChance\x12\x0b\n\x03lie\x18\x01 \x01(\t\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x0c\n\x04jobs\x18\x03 \x01(\r\x12\x0e\n\x06\x63hance\x18\x04 \x01(\x01\"\xf0\x01\n\x16GetCalibrationResponse\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0e\n\x06listen\x18\x02 \x03(\t\x12\x0c\n\x04rate\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\r\n\x05\x61lpha\x18\x05 \x01(\x01\x12\x0e\n\x06needed\x18\x06 \x01(\x01\x12.\n\x08vantages\x18\x07 \x03(\x0b\x32\x1c.poolproof.v1.VantageConduct\x12*\n\x07\x63hances\x18\x08 \x03(\x0b\x32\x19.poolproof.v1.CatchChance\x12\x0c\n\x04open\x18\t \x01(\r\x12\x0e\n\x06recent\x18\n \x03(\t\";\n\x15ReleaseVantageRequest\x12\x12\n\nvantage_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"G\n\x16ReleaseVantageResponse\x12-\n\x07vantage\x18\x01 \x01(\x0b\x32\x1c.poolproof.v1.VantageConduct2\xf7\t\n\x13VerificationService\x12g\n\x12\x43reateVerification\x12\'.poolproof.v1.CreateVerificationRequest\x1a(.poolproof.v1.CreateVerificationResponse\x12^\n\x0fGetVerification\x12$.poolproof.v1.GetVerificationRequest\x1a%.poolproof.v1.GetVerificationResponse\x12\x64\n\x11ListVerifications\x12&.poolproof.v1.ListVerificationsRequest\x1a\'.poolproof.v1.ListVerificationsResponse\x12^\n\x0fGetInstructions\x12$.poolproof.v1.GetInstructionsRequest\x1a%.poolproof.v1.GetInstructionsResponse\x12L\n\tMarkReady\x12\x1e.poolproof.v1.MarkReadyRequest\x1a\x1f.poolproof.v1.MarkReadyResponse\x12\x64\n\x11RetryVerification\x12&.poolproof.v1.RetryVerificationRequest\x1a\'.poolproof.v1.RetryVerificationResponse\x12m\n\x14WithdrawVerification\x12).poolproof.v1.WithdrawVerificationRequest\x1a*.poolproof.v1.WithdrawVerificationResponse\x12\x66\n\x11WatchVerification\x12&.poolproof.v1.WatchVerificationRequest\x1a\'.poolproof.v1.WatchVerificationResponse0\x01\x12j\n\x13\x45xplainVerification\x12(.poolproof.v1.ExplainVerificationRequest\x1a).poolproof.v1.ExplainVerificationResponse\x12I\n\x08GetTrace\x12\x1d.poolproof.v1.GetTraceRequest\x1a\x1e.poolproof.v1.GetTraceResponse\x12U\n\x0cListVantages\x12!.poolproof.v1.ListVantagesRequest\x1a\".poolproof.v1.ListVantagesResponse\x12[\n\x0eGetCalibration\x12#.poolproof.v1.GetCalibrationRequest\x1a$.poolproof.v1.GetCalibrationResponse\x12[\n\x0eReleaseVantage\x12#.poolproof.v1.ReleaseVantageRequest\x1a$.poolproof.v1.ReleaseVantageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'poolproof.v1.verification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MATRIXROW']._serialized_start=162
-  _globals['_MATRIXROW']._serialized_end=383
-  _globals['_MATRIXROUND']._serialized_start=386
-  _globals['_MATRIXROUND']._serialized_end=607
-  _globals['_ATTEMPTSUMMARY']._serialized_start=610
-  _globals['_ATTEMPTSUMMARY']._serialized_end=748
-  _globals['_VERIFICATION']._serialized_start=751
-  _globals['_VERIFICATION']._serialized_end=1393
-  _globals['_CREATEVERIFICATIONREQUEST']._serialized_start=1396
-  _globals['_CREATEVERIFICATIONREQUEST']._serialized_end=1561
-  _globals['_CREATEVERIFICATIONRESPONSE']._serialized_start=1563
-  _globals['_CREATEVERIFICATIONRESPONSE']._serialized_end=1642
-  _globals['_GETVERIFICATIONREQUEST']._serialized_start=1644
-  _globals['_GETVERIFICATIONREQUEST']._serialized_end=1703
-  _globals['_GETVERIFICATIONRESPONSE']._serialized_start=1705
-  _globals['_GETVERIFICATIONRESPONSE']._serialized_end=1780
-  _globals['_LISTVERIFICATIONSREQUEST']._serialized_start=1783
-  _globals['_LISTVERIFICATIONSREQUEST']._serialized_end=1916
-  _globals['_LISTVERIFICATIONSRESPONSE']._serialized_start=1918
-  _globals['_LISTVERIFICATIONSRESPONSE']._serialized_end=2021
-  _globals['_GETINSTRUCTIONSREQUEST']._serialized_start=2023
-  _globals['_GETINSTRUCTIONSREQUEST']._serialized_end=2077
-  _globals['_INSTRUCTIONSTEP']._serialized_start=2079
-  _globals['_INSTRUCTIONSTEP']._serialized_end=2188
-  _globals['_GETINSTRUCTIONSRESPONSE']._serialized_start=2191
-  _globals['_GETINSTRUCTIONSRESPONSE']._serialized_end=2398
-  _globals['_MARKREADYREQUEST']._serialized_start=2400
-  _globals['_MARKREADYREQUEST']._serialized_end=2430
-  _globals['_MARKREADYRESPONSE']._serialized_start=2432
-  _globals['_MARKREADYRESPONSE']._serialized_end=2501
-  _globals['_RETRYVERIFICATIONREQUEST']._serialized_start=2503
-  _globals['_RETRYVERIFICATIONREQUEST']._serialized_end=2541
-  _globals['_RETRYVERIFICATIONRESPONSE']._serialized_start=2543
-  _globals['_RETRYVERIFICATIONRESPONSE']._serialized_end=2620
-  _globals['_WITHDRAWVERIFICATIONREQUEST']._serialized_start=2622
-  _globals['_WITHDRAWVERIFICATIONREQUEST']._serialized_end=2663
-  _globals['_WITHDRAWVERIFICATIONRESPONSE']._serialized_start=2665
-  _globals['_WITHDRAWVERIFICATIONRESPONSE']._serialized_end=2745
-  _globals['_WATCHVERIFICATIONREQUEST']._serialized_start=2747
-  _globals['_WATCHVERIFICATIONREQUEST']._serialized_end=2808
-  _globals['_WATCHVERIFICATIONRESPONSE']._serialized_start=2810
-  _globals['_WATCHVERIFICATIONRESPONSE']._serialized_end=2887
-  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_start=2889
-  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_end=2952
-  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_start=2955
-  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_end=3106
-  _globals['_GETTRACEREQUEST']._serialized_start=3108
-  _globals['_GETTRACEREQUEST']._serialized_end=3177
-  _globals['_GETTRACERESPONSE']._serialized_start=3179
-  _globals['_GETTRACERESPONSE']._serialized_end=3256
-  _globals['_LISTVANTAGESREQUEST']._serialized_start=3258
-  _globals['_LISTVANTAGESREQUEST']._serialized_end=3279
-  _globals['_INCIDENT']._serialized_start=3281
-  _globals['_INCIDENT']._serialized_end=3356
-  _globals['_VANTAGESTATUS']._serialized_start=3359
-  _globals['_VANTAGESTATUS']._serialized_end=3640
-  _globals['_LISTVANTAGESRESPONSE']._serialized_start=3642
-  _globals['_LISTVANTAGESRESPONSE']._serialized_end=3711
-  _globals['_VERIFICATIONSERVICE']._serialized_start=3714
-  _globals['_VERIFICATIONSERVICE']._serialized_end=4799
+  _globals['_MATRIXROW']._serialized_start=190
+  _globals['_MATRIXROW']._serialized_end=411
+  _globals['_MATRIXROUND']._serialized_start=414
+  _globals['_MATRIXROUND']._serialized_end=635
+  _globals['_ATTEMPTSUMMARY']._serialized_start=638
+  _globals['_ATTEMPTSUMMARY']._serialized_end=776
+  _globals['_VERIFICATION']._serialized_start=779
+  _globals['_VERIFICATION']._serialized_end=1442
+  _globals['_CREATEVERIFICATIONREQUEST']._serialized_start=1445
+  _globals['_CREATEVERIFICATIONREQUEST']._serialized_end=1610
+  _globals['_CREATEVERIFICATIONRESPONSE']._serialized_start=1612
+  _globals['_CREATEVERIFICATIONRESPONSE']._serialized_end=1691
+  _globals['_GETVERIFICATIONREQUEST']._serialized_start=1693
+  _globals['_GETVERIFICATIONREQUEST']._serialized_end=1752
+  _globals['_GETVERIFICATIONRESPONSE']._serialized_start=1754
+  _globals['_GETVERIFICATIONRESPONSE']._serialized_end=1829
+  _globals['_LISTVERIFICATIONSREQUEST']._serialized_start=1832
+  _globals['_LISTVERIFICATIONSREQUEST']._serialized_end=1965
+  _globals['_LISTVERIFICATIONSRESPONSE']._serialized_start=1967
+  _globals['_LISTVERIFICATIONSRESPONSE']._serialized_end=2070
+  _globals['_GETINSTRUCTIONSREQUEST']._serialized_start=2072
+  _globals['_GETINSTRUCTIONSREQUEST']._serialized_end=2126
+  _globals['_INSTRUCTIONSTEP']._serialized_start=2128
+  _globals['_INSTRUCTIONSTEP']._serialized_end=2237
+  _globals['_GETINSTRUCTIONSRESPONSE']._serialized_start=2240
+  _globals['_GETINSTRUCTIONSRESPONSE']._serialized_end=2447
+  _globals['_MARKREADYREQUEST']._serialized_start=2449
+  _globals['_MARKREADYREQUEST']._serialized_end=2479
+  _globals['_MARKREADYRESPONSE']._serialized_start=2481
+  _globals['_MARKREADYRESPONSE']._serialized_end=2550
+  _globals['_RETRYVERIFICATIONREQUEST']._serialized_start=2552
+  _globals['_RETRYVERIFICATIONREQUEST']._serialized_end=2590
+  _globals['_RETRYVERIFICATIONRESPONSE']._serialized_start=2592
+  _globals['_RETRYVERIFICATIONRESPONSE']._serialized_end=2669
+  _globals['_WITHDRAWVERIFICATIONREQUEST']._serialized_start=2671
+  _globals['_WITHDRAWVERIFICATIONREQUEST']._serialized_end=2712
+  _globals['_WITHDRAWVERIFICATIONRESPONSE']._serialized_start=2714
+  _globals['_WITHDRAWVERIFICATIONRESPONSE']._serialized_end=2794
+  _globals['_WATCHVERIFICATIONREQUEST']._serialized_start=2796
+  _globals['_WATCHVERIFICATIONREQUEST']._serialized_end=2857
+  _globals['_WATCHVERIFICATIONRESPONSE']._serialized_start=2859
+  _globals['_WATCHVERIFICATIONRESPONSE']._serialized_end=2936
+  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_start=2938
+  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_end=3001
+  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_start=3004
+  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_end=3155
+  _globals['_GETTRACEREQUEST']._serialized_start=3157
+  _globals['_GETTRACEREQUEST']._serialized_end=3226
+  _globals['_GETTRACERESPONSE']._serialized_start=3228
+  _globals['_GETTRACERESPONSE']._serialized_end=3305
+  _globals['_LISTVANTAGESREQUEST']._serialized_start=3307
+  _globals['_LISTVANTAGESREQUEST']._serialized_end=3328
+  _globals['_INCIDENT']._serialized_start=3330
+  _globals['_INCIDENT']._serialized_end=3405
+  _globals['_VANTAGESTATUS']._serialized_start=3408
+  _globals['_VANTAGESTATUS']._serialized_end=3735
+  _globals['_LISTVANTAGESRESPONSE']._serialized_start=3737
+  _globals['_LISTVANTAGESRESPONSE']._serialized_end=3826
+  _globals['_GETCALIBRATIONREQUEST']._serialized_start=3828
+  _globals['_GETCALIBRATIONREQUEST']._serialized_end=3851
+  _globals['_STRATUMEVIDENCE']._serialized_start=3853
+  _globals['_STRATUMEVIDENCE']._serialized_end=3928
+  _globals['_VANTAGECONDUCT']._serialized_start=3930
+  _globals['_VANTAGECONDUCT']._serialized_end=4041
+  _globals['_CATCHCHANCE']._serialized_start=4043
+  _globals['_CATCHCHANCE']._serialized_end=4113
+  _globals['_GETCALIBRATIONRESPONSE']._serialized_start=4116
+  _globals['_GETCALIBRATIONRESPONSE']._serialized_end=4356
+  _globals['_RELEASEVANTAGEREQUEST']._serialized_start=4358
+  _globals['_RELEASEVANTAGEREQUEST']._serialized_end=4417
+  _globals['_RELEASEVANTAGERESPONSE']._serialized_start=4419
+  _globals['_RELEASEVANTAGERESPONSE']._serialized_end=4490
+  _globals['_VERIFICATIONSERVICE']._serialized_start=4493
+  _globals['_VERIFICATIONSERVICE']._serialized_end=5764
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from poolproof.v1 import conduct_pb2 as _conduct_pb2
 from poolproof.v1 import evidence_pb2 as _evidence_pb2
 from poolproof.v1 import judgement_pb2 as _judgement_pb2
 from poolproof.v1 import record_pb2 as _record_pb2
@@ -174,6 +175,7 @@ class Verification(_message.Message):
     READY_AT_NS_FIELD_NUMBER: _builtins.int
     NEXT_AT_NS_FIELD_NUMBER: _builtins.int
     RETRY_NOT_BEFORE_NS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     requested: _builtins.str
     """What the applicant typed."""
@@ -199,6 +201,8 @@ class Verification(_message.Message):
     """When something may happen next by itself; 0: only if somebody does something."""
     retry_not_before_ns: _builtins.int
     """When a new attempt may begin; 0 if one is under way, or none is needed."""
+    calibration: _builtins.bool
+    """Its target is the coordinator's own; said to operators alone."""
     @_builtins.property
     def target(self) -> _evidence_pb2.Target: ...
     @_builtins.property
@@ -237,10 +241,11 @@ class Verification(_message.Message):
         ready_at_ns: _builtins.int = ...,
         next_at_ns: _builtins.int = ...,
         retry_not_before_ns: _builtins.int = ...,
+        calibration: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aim", b"aim", "applicant", b"applicant", "attempts", b"attempts", "baseline_asked", b"baseline_asked", "baseline_known", b"baseline_known", "challenged_at_ns", b"challenged_at_ns", "id", b"id", "method", b"method", "next_at_ns", b"next_at_ns", "policy_id", b"policy_id", "ready_at_ns", b"ready_at_ns", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "retry_not_before_ns", b"retry_not_before_ns", "revision", b"revision", "rounds", b"rounds", "rows", b"rows", "state", b"state", "target", b"target", "variant", b"variant", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aim", b"aim", "applicant", b"applicant", "attempts", b"attempts", "baseline_asked", b"baseline_asked", "baseline_known", b"baseline_known", "calibration", b"calibration", "challenged_at_ns", b"challenged_at_ns", "id", b"id", "method", b"method", "next_at_ns", b"next_at_ns", "policy_id", b"policy_id", "ready_at_ns", b"ready_at_ns", "requested", b"requested", "requested_at_ns", b"requested_at_ns", "retry_not_before_ns", b"retry_not_before_ns", "revision", b"revision", "rounds", b"rounds", "rows", b"rows", "state", b"state", "target", b"target", "variant", b"variant", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -889,6 +894,7 @@ class VantageStatus(_message.Message):
     CLOCK_FIELD_NUMBER: _builtins.int
     TRIPWIRE_FIELD_NUMBER: _builtins.int
     INCIDENTS_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     connected: _builtins.bool
     last_heartbeat_ns: _builtins.int
     """0: never."""
@@ -908,6 +914,10 @@ class VantageStatus(_message.Message):
     def incidents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incident]:
         """In order of what."""
 
+    @_builtins.property
+    def quarantine(self) -> _conduct_pb2.Quarantine:
+        """Missing: it may work."""
+
     def __init__(
         self,
         *,
@@ -921,10 +931,11 @@ class VantageStatus(_message.Message):
         clock: _evidence_pb2.ClockCheck | None = ...,
         tripwire: _builtins.bool = ...,
         incidents: _abc.Iterable[Global___Incident] | None = ...,
+        quarantine: _conduct_pb2.Quarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "vantage", b"vantage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "quarantine", b"quarantine", "vantage", b"vantage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "clock", b"clock", "connected", b"connected", "draining", b"draining", "incidents", b"incidents", "jobs_held", b"jobs_held", "last_heartbeat_ns", b"last_heartbeat_ns", "tripwire", b"tripwire", "vantage", b"vantage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "clock", b"clock", "connected", b"connected", "draining", b"draining", "incidents", b"incidents", "jobs_held", b"jobs_held", "last_heartbeat_ns", b"last_heartbeat_ns", "quarantine", b"quarantine", "tripwire", b"tripwire", "vantage", b"vantage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -937,17 +948,233 @@ class ListVantagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VANTAGES_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
+    calibrated: _builtins.bool
+    """Whether there are calibrations, so that a probe that lies is found."""
     @_builtins.property
     def vantages(self) -> _containers.RepeatedCompositeFieldContainer[Global___VantageStatus]: ...
     def __init__(
         self,
         *,
         vantages: _abc.Iterable[Global___VantageStatus] | None = ...,
+        calibrated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["vantages", b"vantages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrated", b"calibrated", "vantages", b"vantages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListVantagesResponse: _TypeAlias = ListVantagesResponse  # noqa: Y015
+
+@_typing.final
+class GetCalibrationRequest(_message.Message):
+    """Of the whole fleet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCalibrationRequest: _TypeAlias = GetCalibrationRequest  # noqa: Y015
+
+@_typing.final
+class StratumEvidence(_message.Message):
+    """One vantage's test as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATUM_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    stratum: _conduct_pb2.Stratum.ValueType
+    evidence: _builtins.float
+    """Nats."""
+    def __init__(
+        self,
+        *,
+        stratum: _conduct_pb2.Stratum.ValueType = ...,
+        evidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "stratum", b"stratum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StratumEvidence: _TypeAlias = StratumEvidence  # noqa: Y015
+
+@_typing.final
+class VantageConduct(_message.Message):
+    """One vantage's calibrations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDUCT_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conduct(self) -> _conduct_pb2.ConductRecord: ...
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___StratumEvidence]: ...
+    def __init__(
+        self,
+        *,
+        conduct: _conduct_pb2.ConductRecord | None = ...,
+        evidence: _abc.Iterable[Global___StratumEvidence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conduct", b"conduct"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conduct", b"conduct", "evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VantageConduct: _TypeAlias = VantageConduct  # noqa: Y015
+
+@_typing.final
+class CatchChance(_message.Message):
+    """How soon one kind of liar is quarantined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIE_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    CHANCE_FIELD_NUMBER: _builtins.int
+    lie: _builtins.str
+    """hides-answers, hides-where-it-pays or invents-answers."""
+    rate: _builtins.float
+    """It lies in each exchange where it could with this chance."""
+    jobs: _builtins.int
+    """All that it is asked to do, calibrations or not."""
+    chance: _builtins.float
+    """0..1"""
+    def __init__(
+        self,
+        *,
+        lie: _builtins.str = ...,
+        rate: _builtins.float = ...,
+        jobs: _builtins.int = ...,
+        chance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chance", b"chance", "jobs", b"jobs", "lie", b"lie", "rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatchChance: _TypeAlias = CatchChance  # noqa: Y015
+
+@_typing.final
+class GetCalibrationResponse(_message.Message):
+    """How calibrations go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    LISTEN_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    VANTAGES_FIELD_NUMBER: _builtins.int
+    CHANCES_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
+    policy_id: _builtins.str
+    rate: _builtins.float
+    """Calibrations begun per attempt of an applicant."""
+    loss: _builtins.float
+    """An honest probe's path loses at most this."""
+    alpha: _builtins.float
+    """Chance that an honest probe is ever quarantined for missing answers."""
+    needed: _builtins.float
+    """Nats at which a vantage is quarantined."""
+    open: _builtins.int
+    """Calibrations under way."""
+    @_builtins.property
+    def listen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where calibration targets are; none: there are no calibrations."""
+
+    @_builtins.property
+    def vantages(self) -> _containers.RepeatedCompositeFieldContainer[Global___VantageConduct]:
+        """In order of id; the whole fleet."""
+
+    @_builtins.property
+    def chances(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatchChance]: ...
+    @_builtins.property
+    def recent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the latest, newest first; they are in no list of verifications."""
+
+    def __init__(
+        self,
+        *,
+        policy_id: _builtins.str = ...,
+        listen: _abc.Iterable[_builtins.str] | None = ...,
+        rate: _builtins.float = ...,
+        loss: _builtins.float = ...,
+        alpha: _builtins.float = ...,
+        needed: _builtins.float = ...,
+        vantages: _abc.Iterable[Global___VantageConduct] | None = ...,
+        chances: _abc.Iterable[Global___CatchChance] | None = ...,
+        open: _builtins.int = ...,
+        recent: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "chances", b"chances", "listen", b"listen", "loss", b"loss", "needed", b"needed", "open", b"open", "policy_id", b"policy_id", "rate", b"rate", "recent", b"recent", "vantages", b"vantages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCalibrationResponse: _TypeAlias = GetCalibrationResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseVantageRequest(_message.Message):
+    """Which vantage may work again, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VANTAGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    vantage_id: _builtins.str
+    reason: _builtins.str
+    """1..400 characters; kept."""
+    def __init__(
+        self,
+        *,
+        vantage_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "vantage_id", b"vantage_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseVantageRequest: _TypeAlias = ReleaseVantageRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseVantageResponse(_message.Message):
+    """As it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VANTAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def vantage(self) -> Global___VantageConduct: ...
+    def __init__(
+        self,
+        *,
+        vantage: Global___VantageConduct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vantage", b"vantage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vantage", b"vantage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseVantageResponse: _TypeAlias = ReleaseVantageResponse  # noqa: Y015

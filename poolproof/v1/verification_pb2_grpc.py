@@ -90,6 +90,16 @@ class VerificationServiceStub:
                 request_serializer=poolproof_dot_v1_dot_verification__pb2.ListVantagesRequest.SerializeToString,
                 response_deserializer=poolproof_dot_v1_dot_verification__pb2.ListVantagesResponse.FromString,
                 _registered_method=True)
+        self.GetCalibration = channel.unary_unary(
+                '/poolproof.v1.VerificationService/GetCalibration',
+                request_serializer=poolproof_dot_v1_dot_verification__pb2.GetCalibrationRequest.SerializeToString,
+                response_deserializer=poolproof_dot_v1_dot_verification__pb2.GetCalibrationResponse.FromString,
+                _registered_method=True)
+        self.ReleaseVantage = channel.unary_unary(
+                '/poolproof.v1.VerificationService/ReleaseVantage',
+                request_serializer=poolproof_dot_v1_dot_verification__pb2.ReleaseVantageRequest.SerializeToString,
+                response_deserializer=poolproof_dot_v1_dot_verification__pb2.ReleaseVantageResponse.FromString,
+                _registered_method=True)
 
 
 class VerificationServiceServicer:
@@ -173,6 +183,20 @@ class VerificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCalibration(self, request, context):
+        """How calibrations go, and how soon they catch a probe that lies; for operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseVantage(self, request, context):
+        """Ends a vantage's quarantine; for operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -230,6 +254,16 @@ def add_VerificationServiceServicer_to_server(servicer, server):
                     servicer.ListVantages,
                     request_deserializer=poolproof_dot_v1_dot_verification__pb2.ListVantagesRequest.FromString,
                     response_serializer=poolproof_dot_v1_dot_verification__pb2.ListVantagesResponse.SerializeToString,
+            ),
+            'GetCalibration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCalibration,
+                    request_deserializer=poolproof_dot_v1_dot_verification__pb2.GetCalibrationRequest.FromString,
+                    response_serializer=poolproof_dot_v1_dot_verification__pb2.GetCalibrationResponse.SerializeToString,
+            ),
+            'ReleaseVantage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseVantage,
+                    request_deserializer=poolproof_dot_v1_dot_verification__pb2.ReleaseVantageRequest.FromString,
+                    response_serializer=poolproof_dot_v1_dot_verification__pb2.ReleaseVantageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -530,6 +564,60 @@ class VerificationService:
             '/poolproof.v1.VerificationService/ListVantages',
             poolproof_dot_v1_dot_verification__pb2.ListVantagesRequest.SerializeToString,
             poolproof_dot_v1_dot_verification__pb2.ListVantagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCalibration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/poolproof.v1.VerificationService/GetCalibration',
+            poolproof_dot_v1_dot_verification__pb2.GetCalibrationRequest.SerializeToString,
+            poolproof_dot_v1_dot_verification__pb2.GetCalibrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseVantage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/poolproof.v1.VerificationService/ReleaseVantage',
+            poolproof_dot_v1_dot_verification__pb2.ReleaseVantageRequest.SerializeToString,
+            poolproof_dot_v1_dot_verification__pb2.ReleaseVantageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,10 @@ class VerificationServiceStub:
     """The spans of one attempt."""
     ListVantages: _grpc.UnaryUnaryMultiCallable[_verification_pb2.ListVantagesRequest, _verification_pb2.ListVantagesResponse]
     """The fleet, for operators."""
+    GetCalibration: _grpc.UnaryUnaryMultiCallable[_verification_pb2.GetCalibrationRequest, _verification_pb2.GetCalibrationResponse]
+    """How calibrations go, and how soon they catch a probe that lies; for operators."""
+    ReleaseVantage: _grpc.UnaryUnaryMultiCallable[_verification_pb2.ReleaseVantageRequest, _verification_pb2.ReleaseVantageResponse]
+    """Ends a vantage's quarantine; for operators."""
 
 @_typing.type_check_only
 class VerificationServiceAsyncStub(VerificationServiceStub):
@@ -83,6 +87,10 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     """The spans of one attempt."""
     ListVantages: _aio.UnaryUnaryMultiCallable[_verification_pb2.ListVantagesRequest, _verification_pb2.ListVantagesResponse]  # type: ignore[assignment]
     """The fleet, for operators."""
+    GetCalibration: _aio.UnaryUnaryMultiCallable[_verification_pb2.GetCalibrationRequest, _verification_pb2.GetCalibrationResponse]  # type: ignore[assignment]
+    """How calibrations go, and how soon they catch a probe that lies; for operators."""
+    ReleaseVantage: _aio.UnaryUnaryMultiCallable[_verification_pb2.ReleaseVantageRequest, _verification_pb2.ReleaseVantageResponse]  # type: ignore[assignment]
+    """Ends a vantage's quarantine; for operators."""
 
 class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Verifications, from request to verdict."""
@@ -174,5 +182,21 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.ListVantagesResponse, _abc.Awaitable[_verification_pb2.ListVantagesResponse]]:
         """The fleet, for operators."""
+
+    @_abc_1.abstractmethod
+    def GetCalibration(
+        self,
+        request: _verification_pb2.GetCalibrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.GetCalibrationResponse, _abc.Awaitable[_verification_pb2.GetCalibrationResponse]]:
+        """How calibrations go, and how soon they catch a probe that lies; for operators."""
+
+    @_abc_1.abstractmethod
+    def ReleaseVantage(
+        self,
+        request: _verification_pb2.ReleaseVantageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.ReleaseVantageResponse, _abc.Awaitable[_verification_pb2.ReleaseVantageResponse]]:
+        """Ends a vantage's quarantine; for operators."""
 
 def add_VerificationServiceServicer_to_server(servicer: VerificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from poolproof.exchange import Exchange, ExchangeKind, IcmpError, LocalFault, Reply
 from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import MAX_STEPS, MAX_TICKET_BYTES, ClockCheck, Job, Report, Step
@@ -210,6 +212,18 @@ def report_to_wire(report: Report) -> pb.Report:
         capture=None if report.capture is None else capture_to_wire(report.capture),
         ticket=report.ticket,
     )
+
+
+def report_from_stored(record: bytes) -> Report:
+    """The report that the store kept as it came.
+
+    Raises:
+        WireError: the bytes are no report.
+    """
+    try:
+        return report_from_wire(pb.Report.FromString(record))
+    except DecodeError as error:
+        raise WireError("report", record[:16], f"is no report ({error})") from error
 
 
 def report_from_wire(message: pb.Report, field: str = "report") -> Report:

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from poolproof.cohort import Candidate
 from poolproof.ids import PolicyId, VantageId, VerificationId
 from poolproof.v1 import record_pb2 as pb
-from poolproof.verification import Attempt, BaselinePath, State, Verification
+from poolproof.verification import Attempt, BaselinePath, Purpose, State, Verification
 from poolproof.wire import checks
 from poolproof.wire.checks import WireError
 from poolproof.wire.evidence import target_from_wire, target_to_wire
@@ -66,6 +66,7 @@ def _to_message(verification: Verification) -> pb.VerificationRecord:
         requested_at_ns=verification.requested_at_ns,
         state=STATES.to_wire(verification.state),
         attempts=map(_attempt_to_message, verification.attempts),
+        calibration=verification.purpose is Purpose.CALIBRATION,
     )
 
 
@@ -85,6 +86,7 @@ def _from_message(message: pb.VerificationRecord, field: str) -> Verification:
             _attempt_from_message(attempt, f"{field}.attempts[{index}]")
             for index, attempt in enumerate(message.attempts)
         ),
+        purpose=Purpose.CALIBRATION if message.calibration else Purpose.APPLICATION,
     )
 
 
@@ -107,6 +109,7 @@ def _attempt_to_message(attempt: Attempt) -> pb.AttemptRecord:
         observations=map(observation_to_wire, attempt.observations),
         verdict=verdict_to_wire(attempt.verdict),
         concluded_at_ns=attempt.concluded_at_ns,
+        distrusted_vantages=attempt.distrusted,
     )
 
 
@@ -145,6 +148,10 @@ def _attempt_from_message(message: pb.AttemptRecord, field: str) -> Attempt:
         ),
         verdict=verdict_from_wire(message.verdict, f"{field}.verdict"),
         concluded_at_ns=time_or_none_yet("concluded_at_ns", message.concluded_at_ns),
+        distrusted=tuple(
+            VantageId(checks.identifier(f"{field}.distrusted_vantages[{index}]", vantage))
+            for index, vantage in enumerate(message.distrusted_vantages)
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from poolproof.job import Job
 from poolproof.target import Family
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.wire import checks
+from poolproof.wire.checks import WireError
 from poolproof.wire.evidence import KINDS, job_from_wire, job_to_wire
 
 PROTOCOL_VERSION: Final = 1
@@ -151,6 +152,8 @@ def _capabilities_from_wire(message: pb.Capabilities, field: str) -> Capabilitie
     known = {KINDS.to_wire(kind): kind for kind in ExchangeKind}
     for index, number in enumerate(message.kinds):
         checks.number(f"{field}.kinds[{index}]", number, 1, (1 << 31) - 1)
+    if known.keys().isdisjoint(message.kinds):
+        raise WireError(f"{field}.kinds", list(message.kinds), "name one that this side knows; it can ask nothing else")
     return Capabilities(
         families=frozenset(_FAMILIES.from_wire(f"{field}.families", number) for number in message.families),
         ipv6_prefix=message.ipv6_prefix,

@@ -20,7 +20,7 @@ from poolproof.v1 import judgement_pb2 as judgement
 from poolproof.v1 import verification_pb2 as pb
 from poolproof.variant import Variant
 from poolproof.verdict import ControlProven, ControlRefuted, Inconclusive, Verdict
-from poolproof.verification import Attempt, State, Verification
+from poolproof.verification import Attempt, Purpose, State, Verification
 from poolproof.wire import checks
 from poolproof.wire.evidence import KINDS, target_to_wire
 from poolproof.wire.judgement import (
@@ -110,6 +110,7 @@ def verification_to_view(
         revision=revision,
         attempts=[_summary(attempt, for_operator) for attempt in verification.attempts],
         next_at_ns=next_wake_ns(verification, policy) or 0,
+        calibration=for_operator and verification.purpose is Purpose.CALIBRATION,
     )
     attempt = verification.attempt
     if attempt is None:

@@ -117,6 +117,8 @@ ASKING = [
     ("explain", ID),
     ("trace", ID),
     ("fleet",),
+    ("calibration",),
+    ("release", "ams1", "--reason", "mended"),
 ]
 
 

@@ -10,18 +10,31 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
+from coordinator.cli.calibration_table import (
+    CalibrationPage,
+    ConductLine,
+    calibration_json,
+    chance_table,
+    conduct_table,
+    percent,
+    quarantine_lines,
+    summary,
+)
 from coordinator.cli.matrix import cell, is_as_asked, matrix_table, sign
 from coordinator.cli.snapshot_json import pretty, snapshot_json, time_json
 from coordinator.cli.vantage_table import IncidentLine, VantageLine, incident_lines, vantage_json, vantage_table
 from coordinator.cli.verdict_table import VerdictRow, verdict_table
 from coordinator.cli.verdict_text import evidence_bar, explanation, next_words, page, progress_line
 from coordinator.cli.verification_table import verification_table
+from poolproof.calibration import Stratum
+from poolproof.catching import table
 from poolproof.challenge import Expectation
+from poolproof.conduct import Conduct, Counts, Quarantine, QuarantineReason, Release
 from poolproof.fleet import Rir, Vantage
-from poolproof.ids import VantageId
+from poolproof.ids import VantageId, VerificationId
 from poolproof.job import ClockCheck
 from poolproof.outcome import Outcome
-from poolproof.policy import SECOND_NS
+from poolproof.policy import POLICY_2026_11, SECOND_NS
 from poolproof.verification import State
 from tests.cli.snapshots import BLOCK, HIDDEN, T0, VERIFICATIONS, golden, secrets, snapshot
 
@@ -120,6 +133,12 @@ def test_an_explanation() -> None:
     golden("explanation.txt", drawn(explanation("It is so.", "Do that.", ("round 1",), ("round 2: " + "why " * 40,))))
 
 
+HELD = Quarantine(
+    QuarantineReason.INVENTED_ANSWER,
+    T0 - 7 * SECOND_NS,
+    VerificationId("c00000000001"),
+    "c00000000001/1/0/hkg1 #0: reports an answer to its request that the target never sent",
+)
 FLEET = (
     VantageLine(
         Vantage(VantageId("ams1"), "192.0.2.7", "2001:db8::7", None, 64500, Rir.RIPE, operator="Example [Networks]"),
@@ -136,12 +155,52 @@ FLEET = (
     VantageLine(
         Vantage(VantageId("gru1"), "192.0.2.9", None, None, 64502, Rir.LACNIC), False, 0, "", 0, 0, False, None
     ),
+    VantageLine(
+        Vantage(VantageId("hkg1"), "192.0.2.11", None, None, 64503, Rir.APNIC),
+        True, T0 - SECOND_NS, "0.1.0", 0, 64, False, None, quarantine=HELD,
+    ),
 )  # fmt: skip
 
 
 def test_the_fleet() -> None:
     golden("fleet.txt", drawn(vantage_table(FLEET, T0), 130) + "\n".join((*incident_lines(FLEET, T0), "")))
     golden("json/fleet.json", pretty({"vantages": [vantage_json(line) for line in FLEET]}) + "\n")
+
+
+TRIED = {
+    Stratum.BASELINE: Counts(31, 1),
+    Stratum.SERVED: Counts(),
+    Stratum.UNSERVED: Counts(9, 6),
+    Stratum.WATCH: Counts(1),
+}
+CALIBRATION = CalibrationPage(
+    "2026-11", ("192.0.2.20", "[2001:db8:c::/64]:123"), 0.25, 0.05, 0.001, 8.006, 2, ("c00000000002", "c00000000001"),
+    (
+        ConductLine(Conduct(VantageId("ams1"), 40, TRIED), dict.fromkeys(Stratum, -1.25)),
+        ConductLine(
+            Conduct(VantageId("hkg1"), 3, quarantine=HELD, releases=(Release(T0, "its uplink was mended", HELD),)), {}
+        ),
+    ),
+    table(POLICY_2026_11),
+)  # fmt: skip
+
+
+def test_calibrations() -> None:
+    held = quarantine_lines([("hkg1", HELD)])
+    tables = drawn(conduct_table(CALIBRATION.lines), 130), drawn(chance_table(CALIBRATION.chances), 130)
+    golden("calibration.txt", "\n".join((summary(CALIBRATION), *tables, *held, "")))
+    golden("json/calibration.json", pretty(calibration_json(CALIBRATION)) + "\n")
+    assert "A probe that lies is not found" in summary(replace(CALIBRATION, listen=()))
+
+
+def test_a_chance_is_never_rounded_up_to_certainty() -> None:
+    assert [percent(each) for each in (0.0, 0.12345, 0.99994, 0.999994, 1.0)] == [
+        "0.00%",
+        "12.35%",
+        "99.99%",
+        "99.99%",
+        ">99.99%",
+    ]
 
 
 @pytest.mark.parametrize("name", ["proven-by-drop", "refuted", "measuring", "allow-only-refuted"])

@@ -24,6 +24,12 @@ def test_keys_of_the_fleet() -> None:
     assert documented("The fleet") <= set(chain.from_iterable(map(keys, vantages)))
 
 
+def test_keys_of_calibrations() -> None:
+    page = json.loads((GOLDEN / "json/calibration.json").read_text(encoding="utf-8"))
+    assert undocumented(page, "Calibrations") == set()
+    assert documented("Calibrations") <= set(keys(page))
+
+
 def test_a_key_that_the_page_does_not_have_is_found() -> None:
     assert undocumented({"id": "x", "colour": 1, "rows": [{"shade": []}]}, "A verification") == {
         "colour",

@@ -107,7 +107,21 @@ async def test_the_fleet_as_operators_see_it() -> None:
     fleet = json.loads((await poolproof("fleet", "--json")).out)["vantages"]
     assert [each["id"] for each in fleet] == [vantage.id for vantage in a_fleet()]
     assert all(each["connected"] for each in fleet)
-    assert "14 of 14 connected" in (await poolproof("fleet")).out
+    shown = await poolproof("fleet")
+    assert "14 of 14 connected" in shown.out
+    assert "no calibrations: calibration_listen is empty" in shown.out
+
+
+@pytest.mark.usefixtures("coordinator")
+async def test_calibrations_as_operators_see_them_where_there_are_none() -> None:
+    page = await poolproof("calibration")
+    assert (page.code, "A probe that lies is not found" in page.out) == (ExitCode.OK, True)
+    assert "hides answers where none shall come" in page.out
+    told = json.loads((await poolproof("calibration", "--json")).out)
+    assert undocumented(told, "Calibrations") == set()
+    assert [each["id"] for each in told["vantages"]] == [vantage.id for vantage in a_fleet()]
+    free = await poolproof("release", "v01", "--reason", "it was never held", "--json")
+    assert (free.code, json.loads(free.err)["error"]["code"]) == (ExitCode.NOT_POSSIBLE, "not-possible")
 
 
 async def test_a_coordinator_started_by_the_command_serves_and_stops_when_told(tmp_path: Path) -> None:

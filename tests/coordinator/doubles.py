@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from coordinator.conductor import Conductor, Wanted
@@ -13,8 +13,10 @@ from coordinator.records import Held, load
 from coordinator.store.memory import MemoryStore
 from coordinator.store.port import Put, Store
 from coordinator.tickets import Tickets
+from poolproof.calibration import Stratum
 from poolproof.capture import Capture
 from poolproof.challenge import Method
+from poolproof.conduct import Quarantine
 from poolproof.exchange import Exchange, ExchangeKind, LocalFault, Reply
 from poolproof.fleet import Rir, Role, Vantage
 from poolproof.ids import JobId, PolicyId, VantageId, VerificationId
@@ -148,6 +150,15 @@ class NoTelemetry:
         pass
 
     def agent_gone(self, vantage: VantageId) -> None:
+        pass
+
+    def calibrated(self, *, said: bool) -> None:
+        pass
+
+    def tried(self, trials: Mapping[Stratum, bool]) -> None:
+        pass
+
+    def quarantined(self, why: Quarantine, change: int) -> None:
         pass
 
     def report_refused(self, reason: str) -> None:

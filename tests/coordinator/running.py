@@ -8,7 +8,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ linger_ns = 20_000_000
 report_grace_ns = 100_000_000
 missing_grace_ns = 20_000_000_000
 retry_spacing_ns = 100_000_000
+calibration_ready_ns = 100_000_000
 """
 TARGET = "127.7.9.9"
 T = TypeVar("T")
@@ -97,10 +98,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def spawn(variables: dict[str, str], log: Path) -> asyncio.subprocess.Process:
-    """One in a process of its own."""
+def free_udp_port(address: str) -> int:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+async def spawn(variables: dict[str, str], log: Path, within: Sequence[str] = ()) -> asyncio.subprocess.Process:
+    """One in a process of its own; `within` is a command that becomes it."""
     with log.open("ab") as stream:
         return await asyncio.create_subprocess_exec(
+            *within,
             sys.executable,
             "-m",
             "coordinator",

@@ -78,6 +78,7 @@ def test_a_fleet_file_is_read_in_its_order(tmp_path: Path) -> None:
         (AMS.replace("asn = 64500\n", ""), "asn: missing"),
         (AMS.replace("192.0.2.7", "192.0.2.07"), "ipv4"),
         (AMS + "asnn = 1", "asnn: no such field"),
+        (AMS + f'operator = "{"x" * 257}"', "operator: 257 characters; give at most 256"),
         (AMS + "latitude = 91.0", "latitude: 91.0: give degrees"),
         (AMS + LHR.replace("lhr1", "ams1"), "vantage ams1: id: stands twice"),
         (AMS + LHR.replace("192.0.2.8", "192.0.2.7"), "lhr1: ipv4: 192.0.2.7 overlaps the ipv4 of ams1"),

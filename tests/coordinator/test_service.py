@@ -175,6 +175,13 @@ async def test_an_attempt_that_is_refuted_can_be_tried_again_after_a_pause(
     assert first.trace_id != latest.trace_id
 
 
+async def test_one_key_is_one_request_of_one_applicant(service: VerificationServiceAsyncStub) -> None:
+    """The parts used to be joined by NUL, which each of them may contain: one could pass for another."""
+    asked = [wish(applicant=who, key=key) for who, key in (("b", "k\0a"), ("a\0b", "k"), ("b", "k\0a"))]
+    names = [(await service.CreateVerification(each)).verifications[0].id for each in asked]
+    assert names[0] == names[2] != names[1]
+
+
 async def test_lists_are_the_newest_first_in_pages_and_filtered(service: VerificationServiceAsyncStub) -> None:
     names = []
     for n in range(5):

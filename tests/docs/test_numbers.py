@@ -93,7 +93,9 @@ def test_every_figure_is_drawn_and_shown() -> None:
     assert shown == {path.name for path in (ROOT / "docs" / "figures").glob("*.svg")}
 
 
-@pytest.mark.parametrize("page", ["docs/evidence.md", "docs/threat-model.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/evidence.md", "docs/threat-model.md", "docs/architecture.md", "docs/calibration.md"]
+)
 def test_tests_that_are_named_exist(page: str) -> None:
     """As `tests/x/test_y.py`, or `test_y.py::test_z` for one in it."""
     named = re.findall(r"`((?:[\w/]+/)?\w+\.py)(?:::(\w+))?`", text(page))

@@ -20,6 +20,7 @@ from poolproof.variant import Variant
 from poolproof.verdict import ControlProven
 from poolproof.verification import (
     Begin,
+    Distrusted,
     Event,
     NotNowError,
     OwnerReady,
@@ -81,6 +82,10 @@ def _batches(verification: Verification) -> Iterator[list[tuple[Event, int]]]:
         for batch in (reports[:-1], reports):
             if batch:
                 yield batch
+    if attempt is not None:
+        yield [(Distrusted(candidate.vantage.id), now_ns) for candidate in attempt.candidates]
+    if len(jobs) == 1:
+        yield [(Distrusted(jobs[-1].vantage), now_ns)]
     if jobs:
         yield [(Unreachable(tuple(job.id for job in jobs)), jobs[-1].start_at_ns)]
 

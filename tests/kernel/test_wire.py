@@ -243,3 +243,11 @@ def test_a_newer_probe_may_know_kinds_that_we_do_not() -> None:
     message = wire.hello_to_wire(HELLO)
     message.capabilities.kinds.append(4711)  # type: ignore[arg-type]
     assert wire.hello_from_wire(message) == HELLO
+
+
+def test_a_probe_of_which_we_know_no_kind_is_refused_because_it_can_do_nothing_for_us() -> None:
+    message = wire.hello_to_wire(HELLO)
+    message.capabilities.ClearField("kinds")
+    message.capabilities.kinds.append(4711)  # type: ignore[arg-type]
+    with pytest.raises(wire.WireError, match=r"hello.capabilities.kinds: \[4711\]"):
+        wire.hello_from_wire(message)

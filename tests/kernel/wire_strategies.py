@@ -23,7 +23,7 @@ from poolproof.refusal import RefusalKind
 from poolproof.target import Family, Target, canonical_address
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Inconclusive, Reason, Tally, Verdict
-from poolproof.verification import Attempt, BaselinePath, State, Verification
+from poolproof.verification import Attempt, BaselinePath, Purpose, State, Verification
 from poolproof.wire import Capabilities, Hello, Welcome
 
 ids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=256)
@@ -232,6 +232,7 @@ verifications = st.builds(
     requested_at_ns=times,
     state=st.sampled_from(State),
     attempts=st.lists(attempts, max_size=2).map(tuple),
+    purpose=st.sampled_from(Purpose),
 )
 
 

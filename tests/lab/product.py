@@ -114,7 +114,7 @@ class Product:
         """`poolproof ready`."""
         self._stub.MarkReady(pb.MarkReadyRequest(id=verification), timeout=_CALL_S)
 
-    def until(self, verification: str, done: Callable[[Snapshot], bool]) -> Snapshot:
+    def until(self, verification: str, done: Callable[[Snapshot], bool], *, every_s: float = _POLL_S) -> Snapshot:
         """Follow a verification until something is so, or it is closed.
 
         Raises:
@@ -129,7 +129,7 @@ class Product:
                 raise LabError(
                     f"{verification} is still {seen.state.value} after {_PATIENCE_S:.0f} s: {seen.judgement}"
                 )
-            time.sleep(_POLL_S)  # paces the questions; the loop ends by the answer or the deadline
+            time.sleep(every_s)  # paces the questions; the loop ends by the answer or the deadline
 
     def challenged(self, target: str, variant: Variant) -> Snapshot:
         """Request, and wait for the challenge."""

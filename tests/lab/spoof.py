@@ -14,24 +14,71 @@ from typing import Self
 
 from tests.lab.net import Host
 
-_UDP = 17
+_ICMP, _UDP = 1, 17
+_REDIRECT, _FOR_HOST = 5, 1
+_FRAGMENT = 44
+_MORE_FRAGMENTS = 0x2000
 _HOPS = 64
 
 
-def datagram(source: str, destination: str, payload: bytes, *, source_port: int = 123, port: int = 123) -> bytes:
-    """An IP packet with a UDP datagram (RFC 791, RFC 8200, RFC 768), whoever `source` is."""
+def datagram(
+    source: str,
+    destination: str,
+    payload: bytes,
+    *,
+    source_port: int = 123,
+    port: int = 123,
+    wrong_checksum: bool = False,
+    first_fragment: bool = False,
+) -> bytes:
+    """An IP packet with a UDP datagram (RFC 791, RFC 8200, RFC 768), whoever `source` is.
+
+    Args:
+        source, destination: addresses of one family.
+        payload: UDP payload.
+        source_port, port: from and to.
+        wrong_checksum: the receiver's kernel throws it away, after its firewall has counted it.
+        first_fragment: say that more fragments follow, which never come (RFC 791 §3.2, RFC 8200 §4.5).
+    """
     sender, receiver = ipaddress.ip_address(source), ipaddress.ip_address(destination)
     length = 8 + len(payload)
     udp = struct.pack("!HHHH", source_port, port, length, 0) + payload
     pseudo = sender.packed + receiver.packed + struct.pack("!II", length, _UDP)
     # A checksum that comes out as zero is sent as all ones: zero means "none" (RFC 768).
-    udp = udp[:6] + struct.pack("!H", _checksum(pseudo + udp) or 0xFFFF) + payload
+    checksum = _checksum(pseudo + udp) or 0xFFFF
+    if wrong_checksum:
+        checksum = checksum ^ 0x5555 or 0x5555
+    udp = udp[:6] + struct.pack("!H", checksum) + payload
+    if first_fragment:
+        udp = udp[: len(udp) // 8 * 8]  # fragments but the last are multiples of 8 bytes
     if sender.version == 4:
         # The kernel fills in total length, identification and header checksum (raw(7)).
-        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, _HOPS, _UDP, 0, sender.packed, receiver.packed)
+        flags = _MORE_FRAGMENTS if first_fragment else 0
+        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, flags, _HOPS, _UDP, 0, sender.packed, receiver.packed)
+    elif first_fragment:
+        extension = struct.pack("!BBHI", _UDP, 0, 1, 0x5EED)
+        header = struct.pack("!IHBB16s16s", 6 << 28, 8 + len(udp), _FRAGMENT, _HOPS, sender.packed, receiver.packed)
+        header += extension
     else:
         header = struct.pack("!IHBB16s16s", 6 << 28, length, _UDP, _HOPS, sender.packed, receiver.packed)
     return header + udp
+
+
+def redirect(gateway: str, better: str, server: str, claimed: str) -> bytes:
+    """An ICMP redirect (RFC 792): as from the server's gateway, "for `claimed` use `better`".
+
+    It quotes a datagram from the server's port 123, which is all that Linux wants before it believes: an off-path
+    attacker knows or guesses every byte (Feng et al., "Off-Path Network Traffic Manipulation via Revitalized ICMP
+    Redirect Attacks", USENIX Security 2022). ICMPv6 asks for a hop limit of 255 (RFC 4861 §8.1), which nobody off the
+    link can make arrive.
+    """
+    told, victim = ipaddress.ip_address(server).packed, ipaddress.ip_address(claimed).packed
+    inner = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 76, 0, 0, _HOPS, _UDP, 0, told, victim)
+    inner = inner[:10] + struct.pack("!H", _checksum(inner)) + inner[12:] + struct.pack("!HHHH", 123, 123, 56, 0)
+    message = struct.pack("!BBH4s", _REDIRECT, _FOR_HOST, 0, ipaddress.ip_address(better).packed) + inner
+    message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
+    source = ipaddress.ip_address(gateway).packed
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, _HOPS, _ICMP, 0, source, told) + message
 
 
 class Flood:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from opentelemetry.metrics import NoOpMeterProvider
@@ -57,9 +58,14 @@ class Stream:
     outgoing: asyncio.Queue[pb.SessionResponse | None] = field(default_factory=asyncio.Queue)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     over: bool = False
+    patience_s: float = PATIENCE_S
 
     def lease(self, *jobs: Job) -> None:
         self.outgoing.put_nowait(pb.SessionResponse(lease=lease_to_wire(jobs)))
+
+    def send(self, **message: Any) -> None:
+        """Anything that the contract has a name for, however wrong."""
+        self.outgoing.put_nowait(pb.SessionResponse(**message))
 
     def ack(self, *jobs: str) -> None:
         self.outgoing.put_nowait(pb.SessionResponse(report_ack=pb.ReportAck(job_ids=jobs)))
@@ -72,7 +78,7 @@ class Stream:
         return [message for message in self.inbox if message.WhichOneof("message") == kind]
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with self.changed, asyncio.timeout(PATIENCE_S):
+        async with self.changed, asyncio.timeout(self.patience_s):
             await self.changed.wait_for(true)
 
     async def nothing_owed(self) -> None:
@@ -100,11 +106,12 @@ class Peer(rpc.AgentServiceServicer):
     reject: pb.Reject | None = None
     streams: list[Stream] = field(default_factory=list)
     dialled: int = 0
+    patience_s: float = PATIENCE_S
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def session(self, number: int) -> Stream:
         """The session of that number, counted from 1, once it is there."""
-        async with self._changed, asyncio.timeout(PATIENCE_S):
+        async with self._changed, asyncio.timeout(self.patience_s):
             await self._changed.wait_for(lambda: len(self.streams) >= number)
         return self.streams[number - 1]
 
@@ -130,7 +137,7 @@ class Peer(rpc.AgentServiceServicer):
             server_time_ns=time.time_ns(),
         )
         await context.write(pb.SessionResponse(welcome=welcome))
-        stream = Stream(first.hello)
+        stream = Stream(first.hello, patience_s=self.patience_s)
         async with self._changed:
             self.streams.append(stream)
             self._changed.notify_all()
@@ -166,11 +173,11 @@ class Peer(rpc.AgentServiceServicer):
 
 
 @asynccontextmanager
-async def serving(peer: Peer, port: int = 0) -> AsyncIterator[int]:
-    """Listen on a port of the loopback."""
+async def serving(peer: Peer, port: int = 0, *, path: Path | None = None) -> AsyncIterator[int]:
+    """Listen on a port of the loopback, or on a Unix socket, which agents in every namespace reach."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0), ("grpc.http2.max_ping_strikes", 0)))
     rpc.add_AgentServiceServicer_to_server(peer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    bound = server.add_insecure_port(f"unix:{path}" if path else f"127.0.0.1:{port}")
     await server.start()
     try:
         yield bound
@@ -283,6 +290,7 @@ async def probing(
         sink=NoSink(),
         resource={"service.name": "poolproof-probe"},
         capacity=settings.guard.max_jobs,
+        jobs_per_minute=settings.guard.jobs_per_minute,
     )
     agent = build_agent(
         settings,

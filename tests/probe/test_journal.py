@@ -22,7 +22,9 @@ from poolproof.exchange import LocalFault
 from poolproof.ids import JobId
 from poolproof.job import Job, Report
 from probe.faulted import faulted_report
+from probe.guard import Guard, Permit
 from probe.journal import (
+    PERMITS_KEPT_NS,
     EntryState,
     Journal,
     JournalCorruptError,
@@ -31,7 +33,7 @@ from probe.journal import (
     JournalInUseError,
 )
 from probe.settings import JournalSettings
-from tests.probe.jobs import decode, encode, job
+from tests.probe.jobs import decode, encode, job, settings
 from tests.probe.virtual import EPOCH_NS, S
 
 
@@ -192,8 +194,8 @@ def test_a_report_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(JournalCorruptError, match="schema version 2, this software knows 1"):
+        database.execute("PRAGMA user_version = 3")
+    with pytest.raises(JournalCorruptError, match="schema version 3, this software knows 2"):
         opened(tmp_path)
 
 
@@ -259,3 +261,58 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_could_run_twice(tmp_pa
         for each in sent:
             assert journal.find(JobId(each)) is not None, f"{each} would run twice"
             assert each in waiting or each in acknowledged, f"the report of {each} is lost"
+
+
+def permitted(name: str, start_at_ns: int) -> tuple[Job, Permit]:
+    asked = replace(named(name), start_at_ns=start_at_ns)
+    permit = Guard(settings()).admit(asked, start_at_ns - S)
+    assert isinstance(permit, Permit)
+    return asked, permit
+
+
+def test_what_a_job_was_allowed_to_send_outlives_its_process_and_its_report(tmp_path: Path) -> None:
+    asked, permit = permitted("a", EPOCH_NS)
+    with closing(opened(tmp_path, max_reports=1)) as journal:
+        journal.begin(asked, EPOCH_NS, permit)
+        journal.finish(done(asked), EPOCH_NS + S)
+        journal.acknowledge(asked.id, EPOCH_NS + S)
+        # No tombstone is left of it: whoever made the probe refuse much cannot make it forget what it sent.
+        journal.finish(done(named("b")), EPOCH_NS + S)
+        assert journal.find(asked.id) is None
+    with closing(opened(tmp_path)) as later:
+        assert later.permits(EPOCH_NS + 2 * S) == (permit,)
+
+
+def test_permits_are_kept_longer_than_any_budgets_window_and_then_dropped(journal: Journal) -> None:
+    first, second = permitted("a", EPOCH_NS), permitted("b", EPOCH_NS + 2 * PERMITS_KEPT_NS)
+    last_at_ns = first[1].times[-1]
+    journal.begin(first[0], EPOCH_NS, first[1])
+    assert journal.permits(last_at_ns + PERMITS_KEPT_NS) == (first[1],)
+    assert journal.permits(last_at_ns + PERMITS_KEPT_NS + 1) == ()
+    journal.begin(second[0], second[1].times[0], second[1])
+    assert journal.permits(EPOCH_NS) == (second[1],), "the first is gone from the disk"
+    assert PERMITS_KEPT_NS > 2 * 60 * S
+
+
+def test_a_journal_of_the_first_schema_learns_to_keep_permits(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as journal:
+        journal.finish(done(named("old")), EPOCH_NS)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
+        database.executescript("DROP TABLE permits; PRAGMA user_version = 1")
+    asked, permit = permitted("a", EPOCH_NS)
+    with closing(opened(tmp_path)) as journal:
+        assert journal.held() == ("old",)
+        journal.begin(asked, EPOCH_NS, permit)
+        assert journal.permits(EPOCH_NS) == (permit,)
+
+
+def test_a_permit_that_cannot_be_read_is_an_error_that_says_what_to_do(journal: Journal) -> None:
+    journal.begin(*_begun("a"))
+    journal._db.execute("UPDATE permits SET permit = '[1]'")
+    with pytest.raises(JournalCorruptError, match=r"a permit cannot be read .*move the file away"):
+        journal.permits(EPOCH_NS)
+
+
+def _begun(name: str) -> tuple[Job, int, Permit]:
+    asked, permit = permitted(name, EPOCH_NS)
+    return asked, EPOCH_NS, permit

@@ -21,8 +21,9 @@ from poolproof.classify import classify
 from poolproof.exchange import Exchange, ExchangeKind
 from poolproof.ntp import Header, client_request, decode, encode, from_ntp
 from poolproof.outcome import Outcome
+from poolproof.serving import Behaviour, Refusal, reply_to
 from poolproof.target import Target
-from probe.responder import Behaviour, Refusal, Responder, listen_address, read_behaviour, reply_to
+from probe.responder import Responder, listen_address, read_behaviour
 from probe.udp import UdpEngine
 from tests.probe.virtual import EPOCH_NS, MS, S
 
@@ -46,6 +47,29 @@ def replied(
 @given(st.binary(max_size=600))
 def test_no_datagram_is_ever_answered_with_more_bytes(request_bytes: bytes) -> None:
     assert len(replied(request_bytes)) <= len(request_bytes)
+
+
+@given(st.integers(0, (1 << 64) - 1), st.integers(-25, -10))
+def test_noise_changes_nothing_that_the_clocks_precision_shows(noise: int, precision: int) -> None:
+    behaviour = Behaviour(precision=precision)
+    plain = decode(replied(REQUEST, behaviour))
+    noisy = decode(
+        reply_to(
+            REQUEST,
+            behaviour=behaviour,
+            blocked=False,
+            hurried=False,
+            received_ns=EPOCH_NS,
+            transmit_ns=EPOCH_NS + MS,
+            noise=noise,
+        )
+        or b""
+    )
+    below = 32 + precision
+    assert (noisy.receive >> below, noisy.transmit >> below) == (plain.receive >> below, plain.transmit >> below)
+    changed = (noisy.receive ^ plain.receive, noisy.transmit ^ plain.transmit)
+    assert changed == (noise % (1 << below), (noise >> 32) % (1 << below))
+    assert noisy.precision == precision
 
 
 @given(st.integers(0, 255), st.binary(min_size=47, max_size=47))
@@ -102,6 +126,25 @@ def test_a_behaviour_is_read_from_toml_and_what_is_wrong_is_named() -> None:
         read_behaviour("denied = []")
     with pytest.raises(ValueError, match=r"behaviour: deny: cannot read \['127.0.0.1/8'\]"):
         read_behaviour('deny = ["127.0.0.1/8"]')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "stratum = 0",
+        "stratum = 300",
+        "stratum = true",
+        "offset_ns = inf",
+        "rate_interval_ns = -1",
+        'silent = "false"',
+        "deny = [1]",
+        'deny = "192.0.2.7"',
+    ],
+)
+def test_a_behaviour_that_no_answer_could_be_made_of_is_refused_when_it_is_read(line: str) -> None:
+    """`inf` ended the program, stratum 300 failed at every request, and "false" in quotes was true."""
+    with pytest.raises(ValueError, match=f"behaviour: {line.split()[0]}: cannot read"):
+        read_behaviour(line)
 
 
 @asynccontextmanager

@@ -130,7 +130,7 @@ def test_a_step_whose_time_was_slept_through_is_missed_and_the_others_are_made(m
 
     def suspend(destination: str) -> None:
         if destination == TARGET and len(by_destination(world.network.sent, TARGET)) == 0:
-            world.clock.off_ns += 5 * S
+            world.clock.suspended_ns += 5 * S
 
     world.network.on_send = suspend
     report = world.run(job(offsets_s=(0, 2.1, 10)))
@@ -316,7 +316,7 @@ async def test_on_the_real_engine_disk_and_clock_the_parts_fit_together(tmp_path
 
 def test_hundreds_of_jobs_at_one_time_all_start_together(make: Callable[..., World]) -> None:
     targets = [f"9.9.{n // 250}.{n % 250 + 1}" for n in range(300)]
-    world = make({address: Host() for address in targets}, packets_per_second=1_000)
+    world = make({address: Host() for address in targets}, packets_per_second=1_000, control_packets_per_second=300)
 
     async def together(*waiting: Awaitable[Report]) -> list[Report]:
         return await asyncio.gather(*waiting)

@@ -17,6 +17,7 @@ from poolproof.v1 import evidence_pb2
 from poolproof.wire.trace import spans_from_wire
 from probe.agent import AgentTimings, RejectedError
 from probe.journal import EntryState, Journal
+from probe.session import decode_report
 from tests.probe.coordinator_peer import (
     HOUSE_TRACE,
     MS,
@@ -328,6 +329,12 @@ async def test_a_coordinator_that_was_away_is_found_again(tmp_path: Path) -> Non
             assert set(await counted.ended(4)) == {"unreachable"}
             async with serving(peer, port):
                 await peer.session(1)
+
+
+def test_a_record_of_the_journal_that_is_no_report_is_a_value_error() -> None:
+    for record in (b"\xff\xff", b""):
+        with pytest.raises(ValueError):
+            decode_report(record)
 
 
 async def until_begun(journal: Journal, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,16 +17,25 @@ from click.testing import CliRunner
 
 from poolproof.v1 import agent_pb2 as pb
 from poolproof.v1 import evidence_pb2
-from probe.cli import probe, responder
+from probe.cli import MANY_SOCKETS, probe, responder
 from tests.lab.packages import tool
 from tests.probe.coordinator_peer import MS, Peer, job, serving, target
 
 
 @asynccontextmanager
 async def process(
-    state: Path, port: int, ntp_port: int, *, rights: Sequence[str] = (), tripwire: str = "auto"
+    state: Path,
+    port: int,
+    ntp_port: int,
+    *,
+    rights: Sequence[str] = (),
+    tripwire: str = "auto",
+    within: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A probe; killed if it is still there at the end. `rights` are the arguments of setpriv(1) that it runs under."""
+    """A probe; killed if it is still there at the end.
+
+    `rights` are the arguments of setpriv(1) that it runs under, `within` is a command that becomes it.
+    """
     settings = {
         "VANTAGE": "ams1",
         "COORDINATOR": f"127.0.0.1:{port}",
@@ -39,6 +49,7 @@ async def process(
     }
     root = Path(__file__).parents[2]
     running = await asyncio.create_subprocess_exec(
+        *within,
         *([tool("setpriv"), *rights, "--"] if rights else []),
         sys.executable,
         "-c",
@@ -65,12 +76,14 @@ async def ended(running: asyncio.subprocess.Process) -> tuple[int | None, str]:
 
 
 async def test_a_signal_lets_the_running_job_finish_and_ends_with_zero(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     peer = Peer(acknowledges=True)
     async with target() as ntp, serving(peer) as port, process(tmp_path, port, ntp.listen[0][1]) as running:
         stream = await peer.session(1)
         stream.lease(job("j1", ntp, ahead_ns=700 * MS))
         await stream.until(lambda: bool(stream.all("job_accepted")))
         await stream.until(lambda: any(each.heartbeat.jobs_held for each in stream.all("heartbeat")))
+        assert resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[0] >= min(hard, MANY_SOCKETS)
         running.send_signal(signal.SIGTERM)
         (delivery,) = await stream.reports(1)
         assert not delivery.report.exchanges[0].HasField("fault")

@@ -14,7 +14,7 @@ import pytest
 from poolproof.exchange import Exchange, ExchangeKind, LocalFault
 from poolproof.ntp import client_request, decode, to_ntp
 from poolproof.target import Target
-from probe.listening import MAX_KEPT_REPLIES, MAX_KEPT_STRANGE
+from probe.listening import MAX_KEPT_BYTES, MAX_KEPT_REPLIES, MAX_KEPT_STRANGE
 from probe.sockets import MAX_PAYLOAD_BYTES, open_udp, peer_name, receive
 from probe.udp import UdpEngine
 from tests.probe.udp_peers import answer_to, answering, closed_port, open_files, server
@@ -146,7 +146,21 @@ async def test_what_is_kept_is_bounded_in_number_and_size() -> None:
     oversize = [lambda request: answer_to(request) + bytes(3_000)] * 100
     with server("127.0.0.1", answering(*oversize)) as target:
         exchange = await ask(target, timeout_ns=200 * MS, until_first_reply=False)
-    assert [len(reply.payload) for reply in exchange.replies] == [MAX_PAYLOAD_BYTES] * MAX_KEPT_REPLIES
+    assert [len(reply.payload) for reply in exchange.replies] == [MAX_PAYLOAD_BYTES] * (
+        MAX_KEPT_BYTES // MAX_PAYLOAD_BYTES
+    )
+    small = [lambda request: answer_to(request)] * 100
+    with server("127.0.0.1", answering(*small)) as target:
+        exchange = await ask(target, timeout_ns=200 * MS, until_first_reply=False)
+    assert len(exchange.replies) == MAX_KEPT_REPLIES
+
+
+async def test_large_rubbish_leaves_room_for_a_large_answer() -> None:
+    rubbish = [lambda _request: bytes(3_000)] * 20
+    with server("127.0.0.1", answering(*rubbish, lambda request: answer_to(request) + bytes(3_000))) as target:
+        exchange = await ask(target)
+    *strange, answer = (len(reply.payload) for reply in exchange.replies)
+    assert (sum(strange), answer) == (MAX_KEPT_BYTES // 2, MAX_PAYLOAD_BYTES)
 
 
 async def test_the_first_answer_is_enough_where_no_more_is_wanted() -> None:

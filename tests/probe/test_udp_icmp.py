@@ -90,7 +90,9 @@ def queued(place: tuple[int, int, int], kind: int, code: int, sender: bytes) -> 
         (V4, 11, 0, ADDRESS_V4, "192.0.2.9"),
         (V6, 1, 1, ADDRESS_V6, "2001:db8::9"),
         (V6, 1, 4, ADDRESS_V6, "2001:db8::9"),
-        (V6, 1, 4, bytes(28), ""),
+        # The kernel does not know who sent it: the report must be valid all the same.
+        (V6, 1, 4, bytes(28), "::"),
+        (V4, 3, 1, b"", "0.0.0.0"),
     ],
 )
 def test_each_kind_of_error_is_read(
@@ -103,6 +105,15 @@ def test_each_kind_of_error_is_read(
 def test_an_error_of_our_own_kernel_is_no_icmp() -> None:
     assert parse(b"", queued(LOCAL, 0, 0, bytes(16))) is None
     assert parse(b"", []) is None
+
+
+def test_control_messages_that_were_cut_off_say_nothing() -> None:
+    """MSG_CTRUNC: a reader that raised would end the exchanges of all jobs."""
+    (stamp, error) = queued(V4, 3, 3, ADDRESS_V4)
+    assert parse(b"", [(*error[:2], error[2][:15])]) is None
+    cut = parse(b"ours", [(*stamp[:2], stamp[2][:15]), error])
+    assert cut is not None
+    assert cut.received_at_ns > 5_000_000_007, "without a stamp it is the time now"
 
 
 def checksum(message: bytes) -> int:

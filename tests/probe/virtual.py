@@ -70,13 +70,19 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
 
 
 class VirtualClock:
-    """The probe's clock on a virtual loop, right or off by some ns."""
+    """The probe's clock on a virtual loop, right or off by some ns.
+
+    Attributes:
+        off_ns: how far ahead of the truth it is.
+        suspended_ns: how long the machine was suspended: the loop's own clock stood still, and this one is right.
+    """
 
     def __init__(self, off_ns: int = 0) -> None:
         self.off_ns = off_ns
+        self.suspended_ns = 0
 
     def now_ns(self) -> int:
-        return EPOCH_NS + round(asyncio.get_running_loop().time() * 1e9) + self.off_ns
+        return EPOCH_NS + round(asyncio.get_running_loop().time() * 1e9) + self.suspended_ns + self.off_ns
 
     async def sleep_until(self, at_ns: int) -> None:
         # Looks again every second, as the real one does, so that a clock that is set or suspended is noticed.

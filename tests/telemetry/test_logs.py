@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from poolproof.logs import LogFormat, configure
+from poolproof.logs import MOST_PER_MINUTE, LogFormat, configure
 from poolproof.tracing import current
 from tests.telemetry.samples import ROOT
 
@@ -77,3 +77,25 @@ def test_an_exception_is_part_of_the_one_json_line() -> None:
 def test_a_level_that_there_is_not_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'LOUD': give one of"):
         lines(LogFormat.TEXT, "LOUD")
+
+
+def test_a_stranger_cannot_fill_the_disk_with_warnings_and_the_next_minute_says_what_was_left_out() -> None:
+    stream = lines(LogFormat.JSON)
+    logger, handler = logging.getLogger("probe.x"), logging.getLogger().handlers[0]
+
+    def say(level: int, line: int, at_s: float) -> None:
+        record = logger.makeRecord(logger.name, level, "x.py", line, "odd", (), None)
+        record.created = at_s
+        handler.handle(record)
+
+    for _ in range(MOST_PER_MINUTE + 5):
+        say(logging.WARNING, 1, 1000.0)
+        say(logging.INFO, 3, 1000.0)
+    say(logging.WARNING, 2, 1000.0)
+    written = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["level"] for line in written].count("warning") == MOST_PER_MINUTE + 1
+    assert [line["level"] for line in written].count("info") == MOST_PER_MINUTE + 5
+    say(logging.WARNING, 1, 1060.0)
+    say(logging.WARNING, 1, 1060.0)
+    told = [json.loads(line) for line in stream.getvalue().splitlines()[len(written) :]]
+    assert [line.get("left_out") for line in told] == [5, None]

@@ -15,13 +15,15 @@ from coordinator.metrics import CoordinatorMetrics
 from coordinator.store.memory import MemoryStore
 from coordinator.traces import TraceStore
 from poolproof import semconv
+from poolproof.calibration import Stratum
+from poolproof.conduct import Quarantine, QuarantineReason
 from poolproof.exchange import LocalFault
 from poolproof.job import ClockCheck
 from poolproof.metering import Metering, metering_to
 from poolproof.policy import POLICIES
 from poolproof.semconv import Instrument, Metric
 from poolproof.tracing import NoSink
-from poolproof.verification import State, Verification
+from poolproof.verification import Purpose, State, Verification
 from probe.faulted import faulted_report
 from probe.metrics import METRICS as PROBE_METRICS
 from probe.metrics import ProbeMetrics
@@ -84,6 +86,12 @@ def before_its_last_report(done: Verification) -> Verification:
     return replace(done, state=State.MEASURING, attempts=(done.attempts[0], open_still))
 
 
+def test_a_calibration_counts_in_no_metric_of_verdicts(coordinator: Reading) -> None:
+    done = replace(verification(), purpose=Purpose.CALIBRATION)
+    telemetry(coordinator).advanced(before_its_last_report(done), done, 0)
+    assert coordinator.points() == {}
+
+
 def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordinator: Reading) -> None:
     told = telemetry(coordinator)
     done = verification()
@@ -96,6 +104,11 @@ def test_all_that_is_recorded_has_listed_names_and_labels(probe: Reading, coordi
         told.report_refused(reason)
     for reason in semconv.REFUSED_SESSION_REASONS:
         told.session_refused(reason)
+    for said in (True, False):
+        told.calibrated(said=said)
+    told.tried(dict.fromkeys(Stratum, True))
+    for why in QuarantineReason:
+        told.quarantined(Quarantine(why, 1, done.id, "seen"), 1)
     counted = ProbeMetrics(probe.metering)
     counted.job_done(asked, report_of(asked, lambda _: True))
     for fault in LocalFault:

@@ -101,6 +101,12 @@ def test_text_from_a_probe_cannot_speak_to_the_terminal_or_in_markup() -> None:
     assert r"\x1b[2J[bold]gone[/bold]\x0aroot" in text
 
 
+def test_a_number_from_a_probe_may_be_of_any_length() -> None:
+    said = {semconv.VANTAGE: "v00", semconv.CLOCK_OFFSET_NS: "-" + "9" * 400, semconv.CLOCK_ERROR_NS: "1"}
+    span = replace(probe_span(semconv.JOB, 1, bytes(8), S, S), attributes=said)
+    assert "clock off by -more than a century" in draw_text([span])
+
+
 def test_of_a_job_dispatched_twice_the_dispatch_that_worked_is_shown() -> None:
     failed = probe_span(semconv.DISPATCH, 1, ROOT.span_id, S, MS, "the vantage's agent is not connected")
     worked = probe_span(semconv.DISPATCH, 1, ROOT.span_id, 2 * S, MS)
