@@ -301,21 +301,6 @@ def test_silence_at_prefixes_is_strong_in_whatever_way_some_are_refused() -> Non
     assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.MIXED)
 
 
-def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever() -> None:
-    asked = challenge()
-
-    def see(row, number: int) -> Outcome:  # type: ignore[no-untyped-def]
-        if row.expected[0] is Expectation.ANSWER:
-            return Outcome.REPLIED
-        return Outcome.REFUSED if row is asked.rows[5] else Outcome.SILENT
-
-    early = judge((asked, rounds(asked, 4), observed(asked, 4, see)))
-    assert not early.final
-    late = judge((asked, rounds(asked, 12), observed(asked, 12, see)))
-    assert isinstance(late.verdict, ControlProven)
-    assert late.verdict.assurance is Assurance.MEDIUM
-
-
 def test_refusals_are_never_worth_more_than_a_target_that_rejects_at_random_allows() -> None:
     """A global limiter that rejects refuses anybody: then a round is as cheap as one of lost packets."""
     asked = challenge(witnesses=2)
