@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolproof.capture import UnaskedKind, UnaskedPacket
-from poolproof.challenge import Challenge, Expectation, Row
+from poolproof.challenge import Challenge, Row
 from poolproof.evidence import round_evidence
 from poolproof.outcome import Outcome
 from poolproof.policy import Assurance
 from poolproof.refusal import ASKED_FOR, RefusalKind
 from poolproof.variant import Variant
 from poolproof.verdict import Ceiling, ControlProven, ControlRefuted, Reason
-from tests.kernel.situations import challenge, enacted, evidence, observed, rounds, strong_cohort
+from tests.kernel.situations import challenge, enacted, evidence, rounds, strong_cohort
 from tests.kernel.test_rule import POLICY, Evidence, judge, wants_silence
 
 
@@ -124,21 +124,6 @@ def test_silence_at_prefixes_is_strong_in_whatever_way_some_are_refused() -> Non
     asked = strong_cohort(prefix=True)
     verdict = refused(asked, 4, lambda row: RefusalKind.OTHER if row is asked.rows[5] else None)
     assert (verdict.assurance, verdict.ceiling) == (Assurance.STRONG, Ceiling.MIXED)
-
-
-def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever() -> None:
-    asked = challenge()
-
-    def see(row, number: int) -> Outcome:  # type: ignore[no-untyped-def]
-        if row.expected[0] is Expectation.ANSWER:
-            return Outcome.REPLIED
-        return Outcome.REFUSED if row is asked.rows[5] else Outcome.SILENT
-
-    early = judge((asked, rounds(asked, 4), observed(asked, 4, see)))
-    assert not early.final
-    late = judge((asked, rounds(asked, 12), observed(asked, 12, see)))
-    assert isinstance(late.verdict, ControlProven)
-    assert late.verdict.assurance is Assurance.MEDIUM
 
 
 def test_refusals_are_never_worth_more_than_a_target_that_rejects_at_random_allows() -> None:
