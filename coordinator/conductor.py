@@ -192,7 +192,8 @@ class Conductor:
             DuplicateClaimError, NoVantagesError: see `Claims.begin`.
         """
         held = await self._ask(verification, NextAttempt())
-        self.on_attempt()
+        if held.verification.purpose is Purpose.APPLICATION:
+            self.on_attempt()
         return held
 
     async def withdraw(self, verification: VerificationId) -> Held:

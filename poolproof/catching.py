@@ -14,8 +14,10 @@ from enum import Enum
 from functools import lru_cache
 
 from poolproof.calibration import Stratum, evidence, needed
+from poolproof.cohort import sizes
 from poolproof.enactment import MODES, UNREACHED, Mode
 from poolproof.policy import Policy
+from poolproof.variant import Variant
 
 _NEGLIGIBLE = 1e-12
 """Of a distribution, what is left out at the end of its tail."""
@@ -78,11 +80,11 @@ class Shares:
 
 
 def shares(policy: Policy) -> Shares:
-    """The shares that follow from a policy, for a full cohort of `block`, with `min_rounds` rounds an attempt."""
-    cohort = policy.monitors + policy.must_be_silent + policy.witnesses
+    """The shares that follow from a policy: first attempts of `block`, a full cohort, `min_rounds` rounds."""
+    wanted = sizes(Variant.BLOCK, 1, policy)
     reached = float(1 - UNREACHED)
-    drawn = cohort / (cohort + policy.spares) * reached
-    quiet = drawn * policy.must_be_silent / cohort
+    drawn = wanted.total / (wanted.total + policy.spares) * reached
+    quiet = drawn * wanted.silent / wanted.total
     return Shares(
         calibrations=policy.calibration_rate / (1 + policy.calibration_rate),
         jobs=1 + policy.min_rounds,
@@ -159,8 +161,8 @@ def _invents(rate: float, policy: Policy) -> float:
     some_of_a_baseline = 1 - (1 - rate) ** policy.baseline_exchanges
     dark = float(MODES[Mode.DARK])
     unreached = (1 - dark) * float(UNREACHED)
-    cohort = policy.monitors + policy.must_be_silent + policy.witnesses
-    quiet = (1 - float(UNREACHED)) * policy.must_be_silent / (cohort + policy.spares)
+    wanted = sizes(Variant.BLOCK, 1, policy)
+    quiet = (1 - float(UNREACHED)) * wanted.silent / (wanted.total + policy.spares)
     # In WHOLE there are more rounds; where only a part is blocked, the first one refutes.
     in_rounds = float(MODES[Mode.WHOLE]) * (1 - (1 - rate) ** policy.min_rounds) + float(MODES[Mode.PART]) / 2 * rate
     return (dark + unreached) * some_of_a_baseline + quiet * in_rounds

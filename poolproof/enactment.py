@@ -53,6 +53,9 @@ DENIES = Fraction(1, 8)
 STRAYS = Fraction(1, 32)
 """Of the vantages with a role, those to which the target sends a packet that they did not ask for, as a server does
 that somebody floods in their name."""
+TRIES_AGAIN = Fraction(1, 3)
+"""Of the owners who got no proof, those who try once more."""
+MOST_ATTEMPTS = 4
 _SHORTEST_READY = Fraction(1, 40)
 """The quickest owner says "ready" after this part of the longest time."""
 _GIVES_UP_NS = (60 * SECOND_NS, 600 * SECOND_NS)
@@ -69,6 +72,7 @@ class Enactment:
         variant: of the challenge that it asks for.
         ready_after_ns: from the challenge to "ready".
         gives_up_after_ns: from "ready" to the withdrawal of a request that has no verdict.
+        again_after_ns: if there is no proof, how long after the pause the next attempt begins; None: never.
     """
 
     key: bytes
@@ -76,26 +80,33 @@ class Enactment:
     variant: Variant
     ready_after_ns: int
     gives_up_after_ns: int
+    again_after_ns: int | None
 
 
-def draw_enactment(draw_key: bytes, calibration: VerificationId, policy: Policy) -> Enactment:
-    """What the owner of one calibration does; the same key and id always give the same.
+def draw_enactment(draw_key: bytes, calibration: VerificationId, attempt: int, policy: Policy) -> Enactment:
+    """What the owner does in one attempt of a calibration; the same arguments always give the same.
 
     Args:
         draw_key: the coordinator's secret.
         calibration: of which verification.
-        policy: how long "ready" may take.
+        attempt: which attempt, from 1.
+        policy: how long people take.
     """
-    key = hmac.digest(draw_key, f"calibration/{calibration}".encode(), "sha256")
-    # As long again as the last time, on a scale of ratios: people are done in a minute or in many.
-    ready = float(policy.calibration_ready_ns) * float(_SHORTEST_READY) ** float(_share(key, "ready"))
+    key = hmac.digest(draw_key, f"calibration/{calibration}/{attempt}".encode(), "sha256")
+
+    def time_ns(label: str) -> int:
+        # Uniform on a scale of ratios: people are done in a minute, or in many.
+        return int(float(policy.calibration_ready_ns) * float(_SHORTEST_READY) ** float(_share(key, label)))
+
     low, high = _GIVES_UP_NS
+    again = attempt < MOST_ATTEMPTS and _share(key, "again") < TRIES_AGAIN
     return Enactment(
         key=key,
         mode=_mode(_share(key, "mode")),
         variant=Variant.BLOCK if _share(key, "variant") < Fraction(1, 2) else Variant.ALLOW_ONLY,
-        ready_after_ns=int(ready),
+        ready_after_ns=time_ns("ready"),
         gives_up_after_ns=low + int((high - low) * _share(key, "gives-up")),
+        again_after_ns=time_ns("again-after") if again else None,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from coordinator.calibration.addresses import Addresses, Place
 from coordinator.calibration.ledger import Ledger
@@ -143,8 +144,8 @@ class Calibrations:
         said = False
         try:
             server = self._servers.get(target) or self._open(target)
-            play = Play(self._stage, name, server, draw_enactment(self._draw_key, name, self._stage.policy))
-            said = await play.run()
+            drawn = partial(draw_enactment, self._draw_key, name, policy=self._stage.policy)
+            said = await Play(self._stage, name, server, drawn).run()
         except (CoordinatorError, NotNowError, StoreError) as error:
             _log.info("calibration %s came to nothing: %s", name, error)
         except OSError as error:

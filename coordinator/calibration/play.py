@@ -23,9 +23,11 @@ from poolproof.challenge import Challenge, Method
 from poolproof.enactment import Enactment, sends_stray, serves
 from poolproof.ids import JobId, VantageId, VerificationId
 from poolproof.job import Report
+from poolproof.lifecycle import retry_not_before_ns
 from poolproof.plan import baseline_job_id, round_ends_ns, round_job_id
 from poolproof.policy import SECOND_NS, Policy
 from poolproof.reckoning import reckon
+from poolproof.verdict import ControlProven
 from poolproof.verification import NotNowError, Purpose, State, Verification
 from poolproof.wire import WireError, report_from_stored
 
@@ -54,14 +56,17 @@ class Play:
         stage: shared by all.
         name: its verification's id.
         server: its target.
-        enactment: what its owner does.
+        drawn: what its owner does in an attempt of this number.
     """
 
-    def __init__(self, stage: Stage, name: VerificationId, server: CalibrationServer, enactment: Enactment) -> None:
+    def __init__(
+        self, stage: Stage, name: VerificationId, server: CalibrationServer, drawn: Callable[[int], Enactment]
+    ) -> None:
         self._stage = stage
         self._name = name
         self._server = server
-        self._enactment = enactment
+        self._drawn = drawn
+        self._enactment = drawn(1)
         self._challenge: Challenge | None = None
         self._enacted = False
         self._leaves = False
@@ -87,20 +92,42 @@ class Play:
             Purpose.CALIBRATION,
         )
         try:
-            last = (await self._stage.conductor.request(wanted)).verification
-            async for held in follow(self._stage.store, self._name):
-                last = held.verification
-                self._owner(last)
-                await self._look(last)
-            await self._wait_for_reports(last)
-            return await self._count(last)
+            last = await self._attempt((await self._stage.conductor.request(wanted)).verification)
+            said = await self._count(last)
+            while (pause_ns := self._enactment.again_after_ns) is not None and _may_try_again(last):
+                await self._until(retry_not_before_ns(last, self._stage.policy) + pause_ns)
+                await self._begin_anew(len(last.attempts) + 1)
+                last = await self._attempt((await self._stage.conductor.retry(self._name)).verification)
+                said = await self._count(last) or said
+            return said
         finally:
-            for timer in self._timers:
-                timer.cancel()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._stop()
             self._server.rest()
+
+    async def _attempt(self, last: Verification) -> Verification:
+        """Plays the owner until the attempt is over; how it ended."""
+        async for held in follow(self._stage.store, self._name):
+            last = held.verification
+            self._owner(last)
+            await self._look(last)
+        await self._wait_for_reports(last)
+        return last
+
+    async def _begin_anew(self, number: int) -> None:
+        """The owner has taken back what it did, and reads what is asked of it next."""
+        await self._stop()
+        self._enactment = self._drawn(number)
+        self._challenge, self._enacted, self._leaves = None, False, False
+        self._reports.clear()
+        self._strays.clear()
+
+    async def _stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _serves(self, source: str) -> bool:
         vantage = self._stage.sources.vantage_of(source)
@@ -160,12 +187,12 @@ class Play:
             return
         until_ns = round_ends_ns(attempt.rounds[-1].start_at_ns, self._stage.policy)
         while len(self._reports) < sum(1 for _ in _jobs(last)) and self._stage.clock.now_ns() < until_ns:
-            await self._pause()
+            await self._until(self._stage.clock.now_ns() + _LOOK_NS)
             await self._gather(last)
 
-    async def _pause(self) -> None:
+    async def _until(self, when_ns: int) -> None:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self._stage.clock.call_at(self._stage.clock.now_ns() + _LOOK_NS, lambda: over.set_result(None))
+        timer = self._stage.clock.call_at(when_ns, lambda: over.set_result(None))
         try:
             await over
         finally:
@@ -189,6 +216,10 @@ class Play:
         for vantage, each in reckoned.items():
             await self._stage.ledger.count(self._name, vantage, each.all_seen, each.trials)
         return any(each.trials for each in reckoned.values())
+
+
+def _may_try_again(last: Verification) -> bool:
+    return last.state in (State.CONCLUDED, State.EXPIRED) and not isinstance(last.verdict, ControlProven)
 
 
 def _jobs(now: Verification) -> Iterator[JobId]:

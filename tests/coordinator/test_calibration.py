@@ -19,7 +19,7 @@ from coordinator.rpc import add_services
 from coordinator.settings import load
 from poolproof.catching import Lie
 from poolproof.conduct import QuarantineReason
-from poolproof.ids import VantageId
+from poolproof.ids import VantageId, VerificationId
 from poolproof.job import Job
 from poolproof.target import Family, Target
 from poolproof.v1 import judgement_pb2, record_pb2
@@ -59,6 +59,9 @@ async def house(folder: Path, world: World, **more: str) -> AsyncIterator[House]
     port = free_udp_port(ADDRESSES[0])
     listen = ",".join(f"{address}:{port}" for address in ADDRESSES)
     variables = environment(folder, calibration_listen=listen, allow_ports=str(port), **more)
+    patient = (folder / "policy.toml").read_text().replace("timeout_ns = 60_000_000", "timeout_ns = 300_000_000")
+    # A busy machine is no liar.
+    (folder / "policy.toml").write_text(patient)
     async with compose(load(variables)) as parts:
         server = grpc.aio.server()
         add_services(server, parts.sessions, parts.verifications)
@@ -149,6 +152,31 @@ async def test_what_a_probe_is_sent_for_a_calibration_looks_like_any_other_work(
         for either in (*calibrations, *applications):
             shown = await stub(running.channel).GetVerification(api.GetVerificationRequest(id=either))
             assert not shown.verification.calibration
+
+
+async def test_owners_of_calibrations_try_again_as_applicants_do_and_each_attempt_counts(tmp_path: Path) -> None:
+    """Else a liar would be safe in every attempt but the first."""
+    world = World(does=liars.telling({}))
+    async with house(tmp_path, world, store="memory") as running:
+        ledger = running.parts.calibrations.ledger
+
+        async def again() -> dict[VerificationId, int]:
+            while running.parts.calibrations.begin() is not None:
+                pass
+            return {job.verification: int(job.id.split("/")[1]) for job in world.leased if "/1/" not in job.id}
+
+        name = next(iter(await eventually(again, bool, 30.0)))
+
+        async def concluded() -> int:
+            held = await load_record(running.parts.store, name)
+            assert held is not None
+            attempts = held.verification.attempts
+            assert [each.number for each in attempts] == list(range(1, len(attempts) + 1))
+            return sum(each.concluded_at_ns > 0 for each in attempts)
+
+        await eventually(concluded, lambda ended: ended >= 2, 30.0)
+        assert ledger.of(V[0]).calibrations > 0
+        assert running.quarantined() == {}
 
 
 async def test_a_calibrations_rounds_look_like_those_of_an_application(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from coordinator.calibration import server as module
 from coordinator.calibration.addresses import Addresses, read_place
 from coordinator.calibration.server import CalibrationServer
 from coordinator.calibration.sources import Sources
+from coordinator.server import ListenError, serve
 from coordinator.settings import CoordinatorSettings, SettingsError, load
 from poolproof.calibration import Heard, Truth
 from poolproof.fleet import Rir, Vantage
@@ -132,6 +133,16 @@ async def test_a_stray_goes_to_somebody_who_did_not_ask_and_answers_nothing_of_t
         assert came == sent.payload
         assert (decode(came).mode, sent.destination) == (4, ASKER)
     assert server.stray(ASKER) is None, "a closed server sends nothing"
+
+
+async def test_a_coordinator_whose_target_cannot_be_bound_says_which_setting_it_is(tmp_path: Path) -> None:
+    port = free_udp_port(HOST)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((HOST, port))
+        listen = {"calibration_listen": f"{HOST}:{port}", "allow_ports": str(port)}
+        settings = load(environment(tmp_path, store="memory", **listen))
+        with pytest.raises(ListenError, match=r"calibration_listen: .*addresses of this host"):
+            await serve(settings, stop=asyncio.Event())
 
 
 async def test_rubbish_is_neither_answered_nor_remembered() -> None:

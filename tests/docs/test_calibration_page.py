@@ -11,7 +11,7 @@ from coordinator.cli.calibration_table import WORDS, percent
 from poolproof.calibration import Finding, Stratum, needed
 from poolproof.catching import JOBS, RATES, Lie, boundary, table
 from poolproof.conduct import QuarantineReason
-from poolproof.enactment import DENIES, MODES, STRAYS, UNREACHED
+from poolproof.enactment import DENIES, MODES, STRAYS, TRIES_AGAIN, UNREACHED
 from poolproof.policy import POLICY_2026_11 as POLICY
 from tests.docs.pages import rows, section, text, word
 
@@ -37,6 +37,7 @@ def test_owners_and_their_shares() -> None:
     said = flat("## A probe cannot tell it from other work")
     assert f"One vantage in {1 / UNREACHED} is never answered" in said
     assert f"One server in {1 / DENIES} refuses" in said
+    assert f"One owner in {1 / TRIES_AGAIN} who got no proof tries again" in said
     assert f"One vantage in {1 / STRAYS} is sent a packet" in said
 
 

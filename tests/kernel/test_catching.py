@@ -85,7 +85,7 @@ def test_shares_are_those_of_calibrations_that_are_really_drawn() -> None:
     asked = 0
     for n in range(drawn):
         seed = hashlib.sha256(f"seed {n}".encode()).digest()
-        enactment = draw_enactment(seed, VerificationId(f"c{n}"), POLICY)
+        enactment = draw_enactment(seed, VerificationId(f"c{n}"), 1, POLICY)
         chosen = candidates(fleet(16), TARGET, Variant.BLOCK, 1, seed, POLICY)
         asked += len(chosen)
         reached = [each for each in chosen if serves(enactment, None, each.vantage.id, each.source, enacted=False)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from poolproof.challenge import Challenge, Expectation
 from poolproof.enactment import (
     MODES,
+    TRIES_AGAIN,
     UNREACHED,
     Enactment,
     Mode,
@@ -32,7 +33,7 @@ KEY = bytes(range(32))
 
 
 def drawn(number: int, key: bytes = KEY) -> Enactment:
-    return draw_enactment(key, VerificationId(f"c{number}"), POLICY)
+    return draw_enactment(key, VerificationId(f"c{number}"), 1, POLICY)
 
 
 def of(mode: Mode, *, start: int = 0) -> Enactment:
@@ -64,6 +65,14 @@ def test_owners_take_their_time_as_people_do() -> None:
     assert times[0] >= POLICY.calibration_ready_ns // 40 - 1
     assert times[-1] <= POLICY.calibration_ready_ns
     assert times[500] < POLICY.calibration_ready_ns // 4, "most are quick, some take very long"
+
+
+def test_some_owners_try_again_and_do_something_else_then_and_none_for_ever() -> None:
+    again = [drawn(n).again_after_ns is not None for n in range(1500)]
+    assert sum(again) / 1500 == pytest.approx(float(TRIES_AGAIN), abs=0.05)
+    attempts = [[draw_enactment(KEY, VerificationId(f"c{n}"), k, POLICY) for k in (1, 2, 3, 4)] for n in range(200)]
+    assert all(each[-1].again_after_ns is None for each in attempts)
+    assert any(len({one.mode for one in each}) > 1 for each in attempts)
 
 
 @pytest.mark.parametrize("variant", Variant)

@@ -39,7 +39,7 @@ KEY = bytes(range(32))
 def owner(mode: Mode) -> Enactment:
     """One that reaches every vantage of the fleet."""
     for n in range(100_000):
-        drawn = draw_enactment(KEY, VerificationId(f"c{n}"), POLICY)
+        drawn = draw_enactment(KEY, VerificationId(f"c{n}"), 1, POLICY)
         everybody = all(
             serves(replace(drawn, mode=Mode.NOTHING), None, VantageId(f"v{i:02}"), "", enacted=True) for i in range(16)
         )
