@@ -141,8 +141,8 @@ def paced_times(job: Job) -> tuple[int, ...] | str:
     """The send times of a job that the pace applies to: all but those of its one burst. Or why its burst is none.
 
     A burst is a run of steps less than 2 s apart, at least 200 ms, of a job whose source is a prefix: up to 8 in one
-    source slot, and up to two in other slots beside them. Two steps from two parts of the prefix are one question, asked
-    twice at almost the same time, and count as one.
+    source slot, and up to two in other slots beside them. Two steps from two parts of the prefix are one question,
+    asked twice at almost the same time, and count as one.
     """
     times = [job.start_at_ns + step.offset_ns for step in job.steps]
     if _is_pair(job):
