@@ -135,6 +135,7 @@ def outstanding(verification: Verification, policy: Policy) -> tuple[Job, ...]:
             for job in round_jobs(
                 verification.id,
                 attempt.number,
+                attempt.seed,
                 verification.target,
                 attempt.challenge,
                 replace(fired, leased=tuple(row for row in fired.leased if (fired.number, row) not in seen)),
@@ -197,7 +198,7 @@ def _reported(verification: Verification, report: Report, now_ns: int, policy: P
         for row in fired.leased:
             asked = attempt.challenge.rows[row]
             if asked.perspective.vantage == vantage:
-                check(report, vantage, round_exchanges(asked, fired.number), verification.target)
+                check(report, vantage, round_exchanges(asked, fired.number, attempt.seed), verification.target)
                 return _round_report(verification, attempt, report, row, fired.number, now_ns, policy)
     earlier = (each.number for each in verification.attempts[:-1])
     old = any(parse_job_id(report.job, verification.id, number)[0] for number in earlier)
@@ -228,7 +229,7 @@ def _round_report(
     if verification.state is not State.MEASURING or known or attempt.challenge is None:
         return Step(verification)
     expected = attempt.challenge.rows[row].expected[attempt.rounds[number].window]
-    seen = observation(report, row, attempt.challenge.rows[row], number)
+    seen = observation(report, row, attempt.challenge.rows[row], number, attempt.seed)
     if expected is Expectation.ANSWER:
         # An expected answer needs no packet: the raw report is kept, and this record must stay small. Nor is it a flood
         # in a monitor's name that could make it look blocked.
@@ -352,7 +353,9 @@ def _measure(verification: Verification, attempt: Attempt, now_ns: int, policy: 
         # What a round shows that cannot be reported in time would be held for missing reports.
         return Step(_conclude(verification, assessment.verdict, State.CONCLUDED, now_ns))
     fired = Round(len(attempt.rounds), 0, start_at_ns, tuple(range(len(attempt.challenge.rows))))
-    jobs = round_jobs(verification.id, attempt.number, verification.target, attempt.challenge, fired, policy)
+    jobs = round_jobs(
+        verification.id, attempt.number, attempt.seed, verification.target, attempt.challenge, fired, policy
+    )
     attempt = replace(
         attempt,
         verdict=assessment.verdict,

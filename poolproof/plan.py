@@ -6,6 +6,7 @@ killed and comes back hands out the very same jobs, and a probe that has done on
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,8 +21,8 @@ from poolproof.policy import SECOND_NS, Policy
 from poolproof.refusal import RefusalKind, kind_of
 from poolproof.target import Target, family_of, whole
 
-PAIR_SPACING_NS = SECOND_NS // 4
-"""Between the exchanges of a prefix's two halves: almost one instant, and no faster than the prefix's burst."""
+PAIR_SPACING_NS = SECOND_NS // 50
+"""Between the exchanges of a prefix's two halves: what cuts the one off, and is not the owner, cuts off the other."""
 _WATCH_MORE_NS = 60 * SECOND_NS
 """A tripwire watches for this much longer than the next job can take to come."""
 BASELINE = "baseline"
@@ -138,7 +139,13 @@ def _watched(report: Report, since_ns: int) -> bool:
 
 
 def round_jobs(
-    verification: VerificationId, attempt: int, target: Target, challenge: Challenge, fired: Round, policy: Policy
+    verification: VerificationId,
+    attempt: int,
+    seed: bytes,
+    target: Target,
+    challenge: Challenge,
+    fired: Round,
+    policy: Policy,
 ) -> tuple[Job, ...]:
     """One job for each leased row of a round. All start at one absolute time."""
     jobs: list[Job] = []
@@ -152,7 +159,7 @@ def round_jobs(
                 target=target,
                 source=whole(row.neighbour) if row.neighbour else row.perspective.source,
                 start_at_ns=fired.start_at_ns,
-                steps=_round_steps(row, fired.number),
+                steps=_round_steps(row, fired.number, seed),
                 timeout_ns=policy.timeout_ns,
                 linger_ns=policy.linger_ns,
                 watch_until_ns=round_ends_ns(fired.start_at_ns, policy)
@@ -164,27 +171,38 @@ def round_jobs(
     return tuple(jobs)
 
 
-def _round_steps(row: Row, number: int) -> tuple[Step, ...]:
-    """One exchange; of a prefix one from either half, now the one first and now the other."""
+def _round_steps(row: Row, number: int, seed: bytes) -> tuple[Step, ...]:
+    """One exchange; of a prefix one from either half, in an order that only the seed knows.
+
+    Somebody who fills the probe's link just while the answer to the one half would arrive must not know which it is.
+    """
     if not row.neighbour:
         return (Step(row.kind, 0),)
-    parts = (row.perspective.source, row.neighbour) if number % 2 else (row.neighbour, row.perspective.source)
+    told_first = hmac.digest(seed, f"pair/{number}/{row.perspective.vantage}".encode(), "sha256")[0] & 1
+    parts = (row.perspective.source, row.neighbour) if told_first else (row.neighbour, row.perspective.source)
     return tuple(Step(row.kind, place * PAIR_SPACING_NS, place, part) for place, part in enumerate(parts))
 
 
-def round_exchanges(row: Row, number: int) -> tuple[str, ...]:
+def round_exchanges(row: Row, number: int, seed: bytes) -> tuple[str, ...]:
     """What each exchange of a row's job of a round is sent from: an address, or a prefix that it lies in."""
-    return tuple(step.source or row.perspective.source for step in _round_steps(row, number))
+    return tuple(step.source or row.perspective.source for step in _round_steps(row, number, seed))
 
 
-def observation(report: Report, index: int, row: Row, number: int) -> Observation:
-    """The classified exchange of one row's report of one round, and what its tripwire caught since the baseline."""
+def observation(report: Report, index: int, row: Row, number: int, seed: bytes) -> Observation:
+    """The classified exchange of one row's report of one round, and what its tripwire caught since the baseline.
+
+    Args:
+        report: of the row's job.
+        index, row: which row.
+        number: of the round.
+        seed: the attempt's.
+    """
     outcomes = classify_report(report)
     path = row.path
     watched = path.watched and _watched(report, path.answered_until_ns)
     # Whoever was sent something unasked in the baseline takes no part: what a capture shows has come since.
     unasked, total = (report.capture.unasked, report.capture.unasked_total) if report.capture is not None else ((), 0)
-    seen = dict(zip(round_exchanges(row, number), zip(report.exchanges, outcomes, strict=True), strict=True))
+    seen = dict(zip(round_exchanges(row, number, seed), zip(report.exchanges, outcomes, strict=True), strict=True))
     exchange, outcome = seen[row.perspective.source]
     return replace(
         _observe(exchange, outcome, index, number),

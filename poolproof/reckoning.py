@@ -109,7 +109,7 @@ def _examined(calibration: Verification, reports: Mapping[JobId, Report], truth:
             quiet = row.expected[fired.window] is Expectation.SILENCE
             strata = [
                 Stratum.UNSERVED if quiet and source == row.perspective.source else Stratum.SERVED
-                for source in round_exchanges(row, fired.number)
+                for source in round_exchanges(row, fired.number, attempt.seed)
             ]
             take(job, name, strata, attempt.challenge)
     return found

@@ -141,9 +141,12 @@ def paced_times(job: Job) -> tuple[int, ...] | str:
     """The send times of a job that the pace applies to: all but those of its one burst. Or why its burst is none.
 
     A burst is a run of steps less than 2 s apart, at least 200 ms, of a job whose source is a prefix: up to 8 in one
-    source slot, and up to two in other slots beside them.
+    source slot, and up to two in other slots beside them. Two steps from two parts of the prefix are one question,
+    asked twice at almost the same time, and count as one.
     """
     times = [job.start_at_ns + step.offset_ns for step in job.steps]
+    if _is_pair(job):
+        return (times[0],)
     runs: list[list[int]] = []
     for index, time_ns in enumerate(times):
         if index and time_ns - times[index - 1] < MIN_SPACING_NS:
@@ -161,6 +164,12 @@ def paced_times(job: Job) -> tuple[int, ...] | str:
         return f"steps {bursts[0][0]} and {bursts[1][0]} both begin a burst; one burst a job"
     problem = _burst_problem(job, bursts[0])
     return problem or tuple(times[run[0]] for run in runs if len(run) == 1)
+
+
+def _is_pair(job: Job) -> bool:
+    """A job of two steps, each from a part of the prefix of its own."""
+    parts = {step.source for step in job.steps}
+    return len(job.steps) == len(parts) == 2 and "" not in parts
 
 
 def _burst_problem(job: Job, run: Sequence[int]) -> str | None:

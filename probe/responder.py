@@ -66,6 +66,10 @@ def read_behaviour(text: str) -> Behaviour:
         "stratum": lambda value: _whole(value, 1, 16),
         "refid": lambda value: value.encode("ascii").ljust(4, b"\0")[:4],
         "offset_ns": lambda value: _whole(value, -_LONGEST_NS, _LONGEST_NS),
+        "precision": lambda value: _whole(value, -128, 127),
+        "root_delay": lambda value: _whole(value, 0, (1 << 32) - 1),
+        "root_dispersion": lambda value: _whole(value, 0, (1 << 32) - 1),
+        "reference_age_ns": lambda value: _whole(value, 0, _LONGEST_NS),
     }
     read: dict[str, Any] = {}
     for name, value in given.items():

@@ -10,7 +10,7 @@ import pytest
 from poolproof.evidence import domain_evidence, event_evidence, jointly, loss_bound, round_evidence
 from poolproof.policy import POLICY_2026_11, Assurance
 from poolproof.verdict import Ceiling
-from tests.docs.pages import ROOT, rows, section, text, word
+from tests.docs.pages import PAGES, ROOT, rows, section, text, word
 from tests.simulation.literature import MECHANISMS
 from tests.simulation.wald import fewest_packets
 from tests.simulation.worlds import SCENARIOS
@@ -88,9 +88,11 @@ def test_what_a_proof_costs_is_what_the_figures_show() -> None:
 
 
 def test_every_figure_is_drawn_and_shown() -> None:
-    shown = set(re.findall(r"\(figures/([\w.]+)\)", PAGE))
+    shown = {name for page in PAGES for name in re.findall(r"\(figures/([\w.]+)\)", page.read_text(encoding="utf-8"))}
     assert shown
-    assert shown == {path.name for path in (ROOT / "docs" / "figures").glob("*.svg")}
+    drawing = text("tests/simulation/plots.py") + text("tests/lab/floods_page.py")
+    assert shown == set(re.findall(r'(\w+\.svg)"', drawing))
+    assert all((ROOT / "docs" / "figures" / name).is_file() for name in shown)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Words:
     """What ordinary values look like, by the field's name; for fields that are not named, by its type.
 
     Attributes:
-        values: some good values of a field, of which the search takes most.
+        values: some good values of a field, of which the search takes most; by `name` or `Message.name`.
     """
 
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -98,8 +98,10 @@ def _entries(split: Splitter) -> int:
 def _scalar(described: FieldDescriptor, split: Splitter, words: Words) -> Any:
     if described.type == FieldDescriptor.TYPE_BOOL:
         return split.flag()
-    if described.name in words.values and split.below(8) != 7:
-        return split.pick(words.values[described.name])
+    owner = described.containing_type.name if described.containing_type is not None else ""
+    named = words.values.get(f"{owner}.{described.name}", words.values.get(described.name))
+    if named is not None and split.below(8) != 7:
+        return split.pick(named)
     match described.type:
         case FieldDescriptor.TYPE_ENUM:
             assert described.enum_type is not None

@@ -111,7 +111,7 @@ BROKEN: list[tuple[str, str, Callable[..., object]]] = [
     ("wire-hello", "poolproof.wire.checks.EnumNames.from_wire", lambda names, _field, value: names._members[value]),
     ("wire-record", "poolproof.wire.checks.EnumNames.to_wire", _always(1)),
     ("wire-target", "poolproof.wire.checks.number", lambda _field, value, _low, _high: value),
-    ("report-arrives", "poolproof.lifecycle._check", _always(None)),
+    ("report-arrives", "poolproof.lifecycle.check", _always(None)),
     ("agent-speaks", "coordinator.session._checked", lambda _agent, report, _size: report),
     ("coordinator-speaks", "probe.session.job_from_wire", _always(None)),
     ("spans", "coordinator.trace_tree._clean", lambda text: text),

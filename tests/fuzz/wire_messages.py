@@ -8,7 +8,16 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from poolproof.v1 import agent_pb2, evidence_pb2, judgement_pb2, record_pb2, standing_pb2, trace_pb2, verification_pb2
+from poolproof.v1 import (
+    agent_pb2,
+    conduct_pb2,
+    evidence_pb2,
+    judgement_pb2,
+    record_pb2,
+    standing_pb2,
+    trace_pb2,
+    verification_pb2,
+)
 from poolproof.wire import (
     WireError,
     challenge_from_wire,
@@ -25,6 +34,7 @@ from poolproof.wire import (
     job_to_wire,
     lease_from_wire,
     lease_to_wire,
+    report_from_stored,
     report_from_wire,
     report_to_wire,
     target_from_wire,
@@ -38,6 +48,7 @@ from poolproof.wire import (
     welcome_to_wire,
 )
 from poolproof.wire.capture import capture_from_wire, capture_to_wire
+from poolproof.wire.conduct import from_conduct_record, to_conduct_record
 from poolproof.wire.standing import from_standing_record, to_standing_record
 from poolproof.wire.trace import span_from_wire, span_to_wire, spans_from_record, spans_to_record
 from probe.session import decode_report, encode_report
@@ -53,6 +64,8 @@ WORDS = Words(
         "destination": ("192.0.2.7", "2001:db8::7"),
         "offender": ("192.0.2.9",),
         "source": ("192.0.2.1", "2001:db8::1", "2001:db8:7::/64"),
+        "Step.source": ("", "2001:db8:7::/64"),
+        "neighbour": ("", "2001:db8:7::/64"),
         "ipv4": ("192.0.2.1",),
         "ipv6": ("2001:db8::1",),
         "ipv6_prefix": ("2001:db8:7::/64",),
@@ -161,6 +174,8 @@ _MESSAGES: dict[str, Callable[[bytes], str]] = {
     "standing": _stored(standing_pb2.StandingRecord, from_standing_record, to_standing_record),
     "span-batch": _stored(trace_pb2.SpanBatch, spans_from_record, spans_to_record),
     "journal-report": _journalled,
+    "stored-report": _stored(evidence_pb2.Report, report_from_stored, encode_report),
+    "conduct": _stored(conduct_pb2.ConductRecord, from_conduct_record, to_conduct_record),
 }
 _LONG_NOISE = (bytes(1), *NOISE, *(hashlib.shake_256(bytes((n,))).digest(580) for n in range(8)))
 HARNESSES = tuple(

@@ -197,10 +197,10 @@ def test_what_is_recorded_is_the_packet_that_decided() -> None:
     """Not the first that came: that may be a forged one."""
     refused = exchange(icmp=(icmp(3, 3, quoted=client_request(7)), icmp(3, 13, quoted=REQUEST + bytes(900))))
     assert refusing_error(refused) == refused.icmp[1]
-    seen = observation(replace(_report((), ()), exchanges=(refused,)), 0, ROW, 0)
+    seen = observation(replace(_report((), ()), exchanges=(refused,)), 0, ROW, 0, bytes(32))
     assert (seen.outcome, seen.packet) == (Outcome.REFUSED, REQUEST)
     served = exchange(reply(stratum=0, refid=b"DENY"), reply())
-    seen = observation(replace(_report((), ()), exchanges=(served,)), 0, ROW, 0)
+    seen = observation(replace(_report((), ()), exchanges=(served,)), 0, ROW, 0, bytes(32))
     assert (seen.outcome, seen.packet) == (Outcome.REPLIED, served.replies[1].payload)
 
 

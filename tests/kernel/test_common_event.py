@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from poolproof.challenge import Challenge
+from poolproof.challenge import Challenge, Expectation
 from poolproof.decide import decide
 from poolproof.outcome import Outcome
 from poolproof.policy import POLICY_2026_11, Assurance
@@ -89,3 +89,18 @@ def test_refusals_are_held_against_an_event_that_refuses() -> None:
     ]
     assert evidence[1] == pytest.approx(evidence[0], abs=0.1)
     assert evidence[2] > evidence[1] + 2
+
+
+def test_refusals_of_some_and_silence_of_others_wait_for_strong_but_not_for_ever() -> None:
+    asked = challenge()
+
+    def see(row, number: int) -> Outcome:  # type: ignore[no-untyped-def]
+        if row.expected[0] is Expectation.ANSWER:
+            return Outcome.REPLIED
+        return Outcome.REFUSED if row is asked.rows[5] else Outcome.SILENT
+
+    early = decide(asked, rounds(asked, 4), observed(asked, 4, see), 1, POLICY)
+    assert not early.final
+    late = decide(asked, rounds(asked, 12), observed(asked, 12, see), 1, POLICY)
+    assert isinstance(late.verdict, ControlProven)
+    assert late.verdict.assurance is Assurance.MEDIUM

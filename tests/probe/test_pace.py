@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poolproof.exchange import ExchangeKind
+from poolproof.job import Step
 from probe.pace import SERIES, Pace, WindowBudget, paced_times
 from tests.probe.jobs import job, prefix_job
 from tests.probe.virtual import MS, S
@@ -140,6 +143,15 @@ def test_what_is_no_decent_burst_is_refused(offsets: tuple[float, ...], slots: t
     problem = paced_times(prefix_job(offsets_s=offsets, slots=slots))
     assert isinstance(problem, str)
     assert why in problem
+
+
+def test_two_halves_of_a_prefix_asked_together_count_as_one() -> None:
+    halves = ("2001:db8:7::/65", "2001:db8:7:0:8000::/65")
+    steps = tuple(Step(ExchangeKind.CLIENT_V4, n * S // 50, n, half) for n, half in enumerate(halves))
+    pair = prefix_job(steps=steps)
+    assert paced_times(pair) == (pair.start_at_ns,)
+    assert isinstance(paced_times(prefix_job(steps=(steps[0], replace(steps[1], source=halves[0])))), str)
+    assert isinstance(paced_times(prefix_job(steps=(*steps, replace(steps[0], offset_ns=S // 20)))), str)
 
 
 def test_a_single_address_may_not_burst() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import ntplib
@@ -128,9 +128,18 @@ def test_a_behaviour_is_read_from_toml_and_what_is_wrong_is_named() -> None:
         read_behaviour('deny = ["127.0.0.1/8"]')
 
 
+def test_every_field_of_a_behaviour_can_be_read() -> None:
+    lines = {"deny": "[]", "allow_only": "[]", "refusal": '"deny"', "silent": "true", "refid": '"GPS"'}
+    names = [each.name for each in fields(Behaviour)]
+    read = read_behaviour("".join(f"{name} = {lines.get(name, 7)}\n" for name in names))
+    assert (read.silent, read.stratum, read.reference_age_ns) == (True, 7, 7)
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        "precision = 128",
+        "root_delay = -1",
         "stratum = 0",
         "stratum = 300",
         "stratum = true",

@@ -99,11 +99,11 @@ def _power(index: int, loss: float, runs: int) -> Tally:
     return play_many(LINES[index].world(loss), f"figures/{index}/{loss}", range(runs))
 
 
-def measure(runs: int) -> dict[str, object]:
+def measure(runs: int, processes: int) -> dict[str, object]:
     """Everything that the figures show, by seeded runs."""
     errors = [(index, loss, worse, runs) for index in (0, 1) for worse in (False, True) for loss in ERROR_LOSSES]
     powers = [(index, loss, runs) for index in range(len(LINES)) for loss in LOSSES]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         estimates = list(pool.map(_error, *zip(*errors, strict=True)))
         tallies = list(pool.map(_power, *zip(*powers, strict=True)))
     return {
@@ -224,12 +224,13 @@ def draw(numbers: Mapping[str, object]) -> None:
 
 @click.command()
 @click.option("--runs", default=400, show_default=True, type=click.IntRange(1), help="Per point of a figure.")
+@click.option("--processes", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1))
 @click.option("--redraw", is_flag=True, help="Draw the numbers of the last run again.")
-def main(runs: int, redraw: bool) -> None:
+def main(runs: int, processes: int, redraw: bool) -> None:
     """Draw the figures of docs/evidence.md."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     if not redraw:
-        NUMBERS.write_text(json.dumps(measure(runs), indent=1) + "\n", encoding="utf-8")
+        NUMBERS.write_text(json.dumps(measure(runs, processes), indent=1) + "\n", encoding="utf-8")
     draw(json.loads(NUMBERS.read_text(encoding="utf-8")))
 
 
