@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from coordinator.problems import UnknownVerificationError
@@ -13,7 +13,7 @@ from poolproof.ids import VerificationId
 from poolproof.wire import from_record
 
 
-async def follow(store: Store, verification: VerificationId) -> AsyncIterator[Held]:
+async def follow(store: Store, verification: VerificationId) -> AsyncGenerator[Held, None]:
     """Each state of a verification from now on; ends after one that is not open.
 
     A follower that is too slow for the store's history goes on with the latest state.
@@ -32,16 +32,18 @@ async def follow(store: Store, verification: VerificationId) -> AsyncIterator[He
         if not held.verification.state.is_open:
             return
         try:
-            async for held in changes(store, verification, shown + 1):
-                shown = held.revision
-                yield held
-                if not held.verification.state.is_open:
-                    return
+            # Closed here and now, also when the reader leaves: left to the collector it would be closed twice at once.
+            async with aclosing(changes(store, verification, shown + 1)) as changed:
+                async for held in changed:
+                    shown = held.revision
+                    yield held
+                    if not held.verification.state.is_open:
+                        return
         except CompactedError:
             continue
 
 
-async def changes(store: Store, verification: VerificationId, from_revision: int) -> AsyncIterator[Held]:
+async def changes(store: Store, verification: VerificationId, from_revision: int) -> AsyncGenerator[Held, None]:
     """Every state saved from a revision on, without end."""
     key = verification_key(verification)
     async with aclosing(store.watch(key, from_revision=from_revision)) as watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +107,11 @@ class Play:
 
     async def _attempt(self, last: Verification) -> Verification:
         """Plays the owner until the attempt is over; how it ended."""
-        async for held in follow(self._stage.store, self._name):
-            last = held.verification
-            self._owner(last)
-            await self._look(last)
+        async with aclosing(follow(self._stage.store, self._name)) as states:
+            async for held in states:
+                last = held.verification
+                self._owner(last)
+                await self._look(last)
         await self._wait_for_reports(last)
         return last
 
