@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from poolproof.variant import Variant
-from tests.simulation.worlds import Cut, Goal, Owner, Scenario, World
+from tests.simulation.worlds import Cut, Owner, Scenario, World
 
 _FLEET = 40
 """Enough that later attempts find the larger cohorts that they need: a small fleet only makes strong rarer."""
@@ -27,14 +27,12 @@ class Mechanism:
         source: where it is described, and what for.
         world: with an owner who did nothing; None where it means nothing to them.
         honest: with an owner who did what was asked; None likewise.
-        false_strong: what an application's chance of a false strong proof is held to.
     """
 
     name: str
     source: str
     world: World | None = None
     honest: World | None = None
-    false_strong: float = 1e-6
 
 
 def _world(owner: Owner, **what: object) -> World:
@@ -200,11 +198,10 @@ MECHANISMS: tuple[Mechanism, ...] = (
     ),
     Mechanism(
         "an applicant who waits for an event",
-        "Says ready only when part of the Internet has lost the target, and has 72 hours for it: twelve times as long "
-        "as the policy's 1 in 1000 is meant for. Chance alone does not answer this (docs/threat-model.md).",
-        _absent(loss=0.02, dark=0.01, cut=_event(0.012, 0.5)),
+        "Says ready only when part of the Internet has lost the target, and has 48 hours for it: eight times as long "
+        "as the policy's 1 in 1000 is meant for.",
+        _absent(loss=0.02, dark=0.01, cut=_event(0.008, 0.5)),
         None,
-        false_strong=2e-5,
     ),
 )
 
@@ -215,8 +212,7 @@ _STRONG: Mapping[str, Mapping[str, object]] = {
 
 
 def _played(mechanism: Mechanism, world: World, shown: str, **how: object) -> Scenario:
-    goal = Goal(false_strong=mechanism.false_strong)
-    return Scenario(replace(world, name=f"{mechanism.name}; {shown}", **how), goal)  # type: ignore[arg-type]
+    return Scenario(replace(world, name=f"{mechanism.name}; {shown}", **how))  # type: ignore[arg-type]
 
 
 ABSENT: tuple[Scenario, ...] = tuple(
