@@ -42,5 +42,5 @@ def test_every_answer_names_the_test_that_shows_it() -> None:
 
 def test_the_page_tells_of_every_item_that_an_attack_shows() -> None:
     left = section(PAGE, "## What is left")
-    assert {story.left for story in stories().values()} == {0, 1, 2}
-    assert all(f"\n{number}. " in left for number in (1, 2))
+    assert {story.left for story in stories().values()} == {0, 1}
+    assert "\n1. " in left

@@ -31,7 +31,6 @@ from tests.lab.spoof import datagram
 _FOLLOWING_S = 0.1
 _LONGEST_S = 240.0
 _PULSE_S = 0.22
-_PAIR_S = 0.25
 LINK_PER_SECOND = 40
 """Datagrams a second that a narrow link carries."""
 
@@ -225,8 +224,6 @@ def _follow(scene: _Scene, floods: Floods, names: tuple[str, ...], verification:
                 followed.add(line.number)
                 left_s = line.start_at_ns / SECOND_NS - time.time()
                 if scene.attack.congests:
-                    # Of a prefix the half that the owner was told is asked second in rounds 0, 2, 4, ...
-                    left_s += _PAIR_S * (scene.attack.server.ipv6 and line.number % 2 == 0)
                     floods.add(*(_congestion(scene, name, left_s) for name in names))
                 else:
                     _flood(scene, floods, names, Pulses(20, max(0.0, left_s - 0.45), 1.0, 0.4, times=1))

@@ -202,7 +202,7 @@ def test_what_an_honest_owner_did_decides_what_the_proof_is_worth(
     assert proof is not None, ended.judgement
     assert ended.state is State.CONCLUDED
     assert (proof.assurance, proof.ceiling, proof.reason) == (assurance, ceiling, Reason.PATTERN_FOLLOWED)
-    assert proof.tally.silent == proof.tally.must_be_silent == 5
+    assert proof.tally.silent == proof.tally.must_be_silent >= 5
     assert proof.tally.monitors_answered >= 4
     assert proof.tally.rirs >= 2
     assert proof.tally.bound <= 1e-6
