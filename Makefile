@@ -28,8 +28,10 @@ check: $(INSTALLED_TEST) ## lint, format, types, import contracts, generated cod
 sim: $(INSTALLED_TEST) ## 100,000 simulated attempts: proven, refuted, inconclusive per world
 	@$(PYTHON) -m tests.simulation
 
-soak: $(INSTALLED_TEST) ## chance of a false strong proof per application, and power, in worlds from the literature (15 minutes)
+soak: $(INSTALLED_TEST) ## what takes longer: chance of a false strong proof per world, every attack on the product (30 minutes)
 	@$(PYTHON) -m tests.simulation.soak
+	@if [ "$$(id -u)" = 0 ]; then deploy/dev/lab.sh && $(PYTHON) -m tests.lab.attacks; \
+	else echo "soak: LEAVING OUT the attacks on the product, which need root"; fi
 
 lab: $(INSTALLED_TEST) ## only the tests with real daemons in network namespaces (root)
 	@deploy/dev/lab.sh

@@ -141,7 +141,7 @@ class TripwireSettings:
     """
 
     enabled: TripwireMode = TripwireMode.AUTO
-    max_watches: int = 128
+    max_watches: int = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ ATTEMPTS = 100
 _CHUNK = 50
 _NUMBERS = tuple(k**-1.5 for k in range(1, ATTEMPTS + 1))
 """How often an attempt of each number is played: the error budget shrinks with the square of the number."""
-_RUNS, _QUICK = 4_000, 400
+_RUNS, _QUICK = 2_000, 200
 _POWER = 10
 """An honest world gets one plain attempt for so many steered ones."""
 
