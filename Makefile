@@ -16,7 +16,7 @@ help: ## show this list
 
 setup: $(INSTALLED_TEST) ## make .venv with everything that development needs
 
-demo: $(INSTALLED) ## play owners against real NTP servers on this machine (about 3 minutes)
+demo: $(INSTALLED) ## play owners against real NTP servers on this machine (about 4 minutes)
 	@$(PYTHON) -m deploy.demo
 
 test: $(INSTALLED_TEST) ## all checks and all tests; as root also the lab's, which it says otherwise

@@ -57,7 +57,7 @@ def _words(error: Exception) -> str:
 
 
 def _announce(console: Console, reference_only: bool) -> None:
-    console.print("poolproof proves who runs an NTP server. Takes about two and a half minutes.")
+    console.print("poolproof proves who runs an NTP server. Takes about three and a half minutes.")
     if reference_only:
         return
     for package in ("chrony", "ntpsec"):
