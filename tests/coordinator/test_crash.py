@@ -88,7 +88,7 @@ async def test_a_coordinator_that_is_killed_again_and_again_loses_nothing(tmp_pa
     variables, log = environment(tmp_path, f"127.0.0.1:{port}"), tmp_path / "log"
     with (tmp_path / "policy.toml").open("a") as policy:
         # Long enough that kills fall into it, however slow the machine is.
-        policy.write("min_rounds = 8\n")
+        policy.write("min_rounds = 12\n")
     world, killed_in = World(), list[int]()
     process = await spawn(variables, log)
     try:
