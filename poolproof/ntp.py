@@ -113,7 +113,7 @@ def client_request(transmit: int, version: int = 4) -> bytes:
 
     Args:
         transmit: 64 random bits, echoed by an honest server as its origin timestamp. Not the time: that is what makes
-            an answer impossible to forge without seeing the request (RFC 9769 is about ports; this is
+            an answer impossible to forge without seeing the request (RFC 9109 is about ports; this is
             draft-ietf-ntp-data-minimization §4).
         version: protocol version, 1..7.
 
