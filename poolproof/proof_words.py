@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from poolproof.challenge import Row
-from poolproof.refusal import ASKED_FOR, RefusalKind
+from poolproof.instructions.firewall import IPTABLES_REJECT
+from poolproof.refusal import ASKED_FOR
 from poolproof.target import Family, Target
 from poolproof.utc import utc
 from poolproof.verdict import Ceiling, ControlProven
@@ -68,20 +69,12 @@ def proven(verification: Verification, attempt: Attempt, verdict: ControlProven)
     return headline, advice
 
 
-_REJECT_WITH = {
-    (Family.IPV4, RefusalKind.ADMIN_PROHIBITED): "icmp-admin-prohibited",
-    (Family.IPV4, RefusalKind.PORT_UNREACHABLE): "icmp-port-unreachable",
-    (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "icmp6-adm-prohibited",
-    (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "icmp6-port-unreachable",
-}
-
-
 def _rejecting(target: Target, rows: Sequence[Row]) -> str:
     """The one line that refuses each verifier in its own way, whatever else blocks."""
     program = "iptables" if target.family is Family.IPV4 else "ip6tables"
     return " && ".join(
         f"{program} -I INPUT -p udp --dport {target.port} -s {','.join(sources)}"
-        f" -j REJECT --reject-with {_REJECT_WITH[target.family, kind]}"
+        f" -j REJECT --reject-with {IPTABLES_REJECT[target.family, kind]}"
         for kind in ASKED_FOR
         if (sources := [row.perspective.source for row in rows if row.refusal is kind])
     )

@@ -29,12 +29,13 @@ _NFT_REJECT: Final = {
     (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "reject with icmpv6 type admin-prohibited",
     (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "reject with icmpv6 type port-unreachable",
 }
-_IPTABLES_REJECT: Final = {
+IPTABLES_REJECT: Final = {
     (Family.IPV4, RefusalKind.ADMIN_PROHIBITED): "icmp-admin-prohibited",
     (Family.IPV4, RefusalKind.PORT_UNREACHABLE): "icmp-port-unreachable",
     (Family.IPV6, RefusalKind.ADMIN_PROHIBITED): "icmp6-adm-prohibited",
     (Family.IPV6, RefusalKind.PORT_UNREACHABLE): "icmp6-port-unreachable",
 }
+"""What `--reject-with` takes for each way to refuse (iptables-extensions(8), REJECT)."""
 _NOT_KEPT: Final = "The rules are gone after a reboot."
 
 
@@ -178,7 +179,7 @@ def _iptables_steps(request: Request, program: str) -> tuple[Step, ...]:
         return (easiest,)
     rejects = (
         f"{program} -I POOLPROOF -s {','.join(map(show, networks))} {to_port}"
-        f" -j REJECT --reject-with {_IPTABLES_REJECT[request.family, kind]}"
+        f" -j REJECT --reject-with {IPTABLES_REJECT[request.family, kind]}"
         for kind, networks in request.refusals
     )
     stronger = Step(
