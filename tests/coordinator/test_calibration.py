@@ -19,7 +19,7 @@ from coordinator.rpc import add_services
 from coordinator.settings import load
 from poolproof.catching import Lie
 from poolproof.conduct import QuarantineReason
-from poolproof.ids import VantageId, VerificationId
+from poolproof.ids import VantageId
 from poolproof.job import Job
 from poolproof.target import Family, Target
 from poolproof.v1 import judgement_pb2, record_pb2
@@ -160,19 +160,18 @@ async def test_owners_of_calibrations_try_again_as_applicants_do_and_each_attemp
     async with house(tmp_path, world, store="memory") as running:
         ledger = running.parts.calibrations.ledger
 
-        async def again() -> dict[VerificationId, int]:
+        async def concluded() -> int:
+            """The most concluded attempts of one owner who tried again; some give up, or let the time run out."""
             while running.parts.calibrations.begin() is not None:
                 pass
-            return {job.verification: int(job.id.split("/")[1]) for job in world.leased if "/1/" not in job.id}
-
-        name = next(iter(await eventually(again, bool, 30.0)))
-
-        async def concluded() -> int:
-            held = await load_record(running.parts.store, name)
-            assert held is not None
-            attempts = held.verification.attempts
-            assert [each.number for each in attempts] == list(range(1, len(attempts) + 1))
-            return sum(each.concluded_at_ns > 0 for each in attempts)
+            most = 0
+            for name in {job.verification for job in world.leased if "/1/" not in job.id}:
+                held = await load_record(running.parts.store, name)
+                assert held is not None
+                attempts = held.verification.attempts
+                assert [each.number for each in attempts] == list(range(1, len(attempts) + 1))
+                most = max(most, sum(each.concluded_at_ns > 0 for each in attempts))
+            return most
 
         await eventually(concluded, lambda ended: ended >= 2, 30.0)
         assert ledger.of(V[0]).calibrations > 0
